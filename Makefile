@@ -1,0 +1,46 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. Both set up what they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+TEST_JOBS ?= 2
+
+.PHONY: venv system demo check lint types unit test bench soak clean
+
+venv: .venv/.ready
+
+.venv/.ready: requirements-dev.lock setup.cfg setup/venv.sh
+	@PYTHON=$(PYTHON) setup/venv.sh
+
+# Debian packages that the lab and the kernel tests use; does nothing where they are present.
+system:
+	@setup/system.sh
+
+demo: system venv
+	@$(BIN)/dmssd lab demo
+
+lint: venv
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo >/tmp/dmssd-lint-imports.$$$$ 2>&1 || { cat /tmp/dmssd-lint-imports.$$$$; rm -f /tmp/dmssd-lint-imports.$$$$; exit 1; }; rm -f /tmp/dmssd-lint-imports.$$$$
+
+types: venv
+	@$(BIN)/mypy
+
+unit: venv
+	@$(BIN)/pytest -n $(TEST_JOBS) tests/unit tests/property tests/vectors
+
+check: lint types unit
+
+test: system venv lint types
+	@$(BIN)/pytest -n $(TEST_JOBS) tests/unit tests/property tests/vectors tests/simulation
+	@$(BIN)/pytest tests/netns
+
+bench: system venv
+	@$(BIN)/python -m benchmarks
+
+soak: system venv
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+clean:
+	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,92 @@
+"""Link-state advertisements: what one node says of itself, signed, and the smallest unit of flooding.
+
+    field        | meaning
+    origin       | NodeId of the node that speaks
+    sequence     | freshness: the higher one wins, clocks never matter
+    name         | the node's name, for people
+    adjacencies  | one per usable link: neighbour, link, remote_link, metric
+    prefixes     | what is reachable at this node, address and length
+    flags        | bit set, none defined yet
+
+An adjacency counts only if both ends advertise it with each other's link numbers (OSPF's two-way check, RFC 2328
+16.1 (2b)): a link seen one way carries nothing. The proof beside the body (signature and certificates) is opaque
+here; a ``Signer`` makes it and a ``Verifier`` checks it, both injected.
+"""
+
+import ipaddress
+from typing import Annotated, NewType, Protocol
+
+import msgspec
+
+from sansio.ids import NodeId, WireNodeId
+from sansio.wire import WIRE, Codec
+
+METRIC_MAX = 2**24 - 1
+ADJACENCIES_MAX = 256
+PREFIXES_MAX = 64
+
+LinkNumber = NewType("LinkNumber", int)
+"""A node's own number for one of its links: the kernel's interface index."""
+
+WireLinkNumber = Annotated[LinkNumber, msgspec.Meta(ge=1, lt=2**32)]
+Metric = Annotated[int, msgspec.Meta(ge=1, le=METRIC_MAX)]
+
+
+class Prefix(msgspec.Struct, order=True, **WIRE):
+    """An IPv4 or IPv6 prefix: ``network`` is 4 or 16 bytes in network order, host bits zero."""
+
+    network: Annotated[bytes, msgspec.Meta(min_length=4, max_length=16)]
+    length: Annotated[int, msgspec.Meta(ge=0, le=128)]
+
+    @classmethod
+    def parse(cls, text: str) -> "Prefix":
+        """From ``10.0.0.0/24`` or a plain address; ``ValueError`` where it is neither."""
+        network = ipaddress.ip_network(text)
+        return cls(network.network_address.packed, network.prefixlen)
+
+    def __str__(self) -> str:
+        return f"{ipaddress.ip_address(self.network)}/{self.length}"
+
+
+class Adjacency(msgspec.Struct, order=True, **WIRE):
+    """One usable link to one neighbour, as its owner sees it."""
+
+    neighbour: WireNodeId
+    link: WireLinkNumber
+    remote_link: WireLinkNumber
+    metric: Metric
+
+
+class Lsa(msgspec.Struct, **WIRE):
+    """The body of an advertisement."""
+
+    origin: WireNodeId
+    sequence: Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+    name: Annotated[str, msgspec.Meta(max_length=64)]
+    adjacencies: Annotated[tuple[Adjacency, ...], msgspec.Meta(max_length=ADJACENCIES_MAX)]
+    prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=PREFIXES_MAX)]
+    flags: int = 0
+
+
+class SignedLsa(msgspec.Struct, **WIRE):
+    """A body as it was signed, and the proof of who signed it. Compared and stored by its exact bytes."""
+
+    body: bytes
+    proof: bytes
+
+
+LSA_CODEC: Codec[Lsa] = Codec(Lsa)
+
+
+class Signer(Protocol):
+    """Makes the proof that a body is this node's."""
+
+    def sign(self, body: bytes) -> bytes:
+        """Signature and whatever a stranger needs to check it."""
+
+
+class Verifier(Protocol):
+    """Checks that a body is its origin's, and that the origin belongs to the mesh."""
+
+    def verify(self, origin: NodeId, body: bytes, proof: bytes) -> bool:
+        """Whether ``proof`` holds. Implementations cache by hash."""
