@@ -61,7 +61,7 @@ class Lsa(msgspec.Struct, **WIRE):
     """The body of an advertisement."""
 
     origin: WireNodeId
-    sequence: Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+    sequence: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     name: Annotated[str, msgspec.Meta(max_length=64)]
     adjacencies: Annotated[tuple[Adjacency, ...], msgspec.Meta(max_length=ADJACENCIES_MAX)]
     prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=PREFIXES_MAX)]

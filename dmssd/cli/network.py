@@ -1,0 +1,99 @@
+"""``dmssd network``: the graphs that the mesh is made of, as this node knows them."""
+
+import importlib
+import importlib.util
+from typing import Any
+
+import click
+
+from dmssd.cli.render import clean, number, plural, table
+from dmssd.cli.target import Target, complete_member, pass_target, shared_options
+
+COMPUTE_MODULE = "dmssd.cli.compute"
+
+
+class _Network(click.Group):
+    """The group, with ``compute`` imported only when it is asked for: it needs no daemon, but a graph library."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Its commands, sorted."""
+        offline = ["compute"] if importlib.util.find_spec(COMPUTE_MODULE) else []
+        return sorted([*super().list_commands(ctx), *offline])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command."""
+        if cmd_name == "compute" and importlib.util.find_spec(COMPUTE_MODULE):
+            command: click.Command = importlib.import_module(COMPUTE_MODULE).compute
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Network)
+def network() -> None:
+    """The graphs: global topology, MWT, SPT-ECMP."""
+
+
+@network.command("global")
+@shared_options
+@pass_target
+def global_(target: Target) -> None:
+    """Every node and every link that both of its ends advertise."""
+    answer = target.client().get("network/global")
+    target.show(answer, lambda: _global_text(answer))
+
+
+@network.command()
+@click.option("--policy", type=click.Choice(["shortest", "spanning"]), help="Else the configured one.")
+@shared_options
+@pass_target
+def mwt(target: Target, policy: str | None) -> None:
+    """The Min-Weight Topology: which links it keeps, which it drops, and why."""
+    answer = target.client().get("network/mwt", policy=policy)
+    target.show(answer, lambda: _mwt_text(answer))
+
+
+@network.command()
+@click.argument("node", required=False, shell_complete=complete_member)
+@shared_options
+@pass_target
+def spt(target: Target, node: str | None) -> None:
+    """The shortest paths from NODE (else this one) to all others, with every equal-cost next hop."""
+    answer = target.client().get("network/spt", node=node)
+    target.show(answer, lambda: _spt_text(answer))
+
+
+def _global_text(answer: dict[str, Any]) -> str:
+    nodes = table(["node", "prefixes", "id"], [[one["name"], one["prefixes"], one["node"]] for one in answer["nodes"]])
+    edges = table(
+        ["from", "to", "link", "metric"],
+        [[edge["from"], edge["to"], edge["link"], edge["metric"]] for edge in answer["edges"]],
+    )
+    count = f"{plural(len(answer['nodes']), 'node')}, {plural(len(answer['edges']), 'link direction')}"
+    return f"{count}\n\n{nodes}\n\n{edges}"
+
+
+def _mwt_text(answer: dict[str, Any]) -> str:
+    kept, dropped = answer["kept"], answer["dropped"]
+    parts = [
+        f"policy {answer['policy']}: {len(kept)} link directions kept, {len(dropped)} dropped",
+        table(["kept from", "to", "metric"], [[edge["from"], edge["to"], edge["metric"]] for edge in kept]),
+    ]
+    if dropped:
+        rows = [[edge["from"], edge["to"], edge["metric"], edge["reason"]] for edge in dropped]
+        parts.append(table(["dropped from", "to", "metric", "because"], rows))
+    return "\n\n".join(parts)
+
+
+def _spt_text(answer: dict[str, Any]) -> str:
+    rows = [
+        [one["name"], one["distance"], ", ".join(map(_hop, one["next_hops"])), one["prefixes"]]
+        for one in answer["destinations"]
+    ]
+    return f"from {clean(answer['node'])}\n\n" + table(["to", "distance", "next hops", "prefixes"], rows)
+
+
+def _hop(hop: dict[str, Any]) -> str:
+    # The interface is known of this node's own links only; the weight is worth saying only if it is not the usual 1.
+    via = f" on {hop['interface']}" if hop.get("interface") else ""
+    weight = f" x{number(hop['weight'])}" if hop.get("weight", 1) != 1 else ""
+    return f"{hop['name']}{via}{weight}"

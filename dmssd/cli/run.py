@@ -1,0 +1,30 @@
+"""``dmssd run``: the daemon itself. The only command that imports it."""
+
+from pathlib import Path
+
+import click
+
+from dmssd.config import paths
+
+
+@click.command()
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"TOML; conf.d/*.toml beside it are merged in. Default {paths.CONFIG_FILE}, if that exists.",
+)
+@click.pass_context
+def run(context: click.Context, file: Path | None) -> None:
+    """Run the daemon in the foreground, until SIGTERM or SIGINT.
+
+    Forwarding stays in place when it stops, and is taken over when it starts again.
+    """
+    from dmssd.config.load import load
+
+    # The file first: a mistake in it is told at once, before the daemon's imports.
+    config = load(file)
+    from dmssd.driver import daemon
+
+    context.exit(daemon.run(config))

@@ -1,0 +1,95 @@
+"""Configuration files to :class:`~dmssd.config.schema.Config`.
+
+The main file comes first, then ``conf.d/*.toml`` beside it in the order of their names. A later file wins: tables are
+merged key by key, everything else (lists and ``[[links]]`` included) is replaced as a whole. The merged table is
+checked once, and an error names the file that its value came from.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from dmssd.config import paths
+from dmssd.config.readers import join, read_table
+from dmssd.config.schema import Config
+from sansio.errors import ConfigError
+
+CONFIG_BYTES_MAX = 1 << 20
+DROP_IN_DIR = "conf.d"
+
+Table = dict[str, Any]
+
+
+def load(path: Path | None = None) -> Config:
+    """The configuration in ``path``, or in the default file, or the defaults where that does not exist.
+
+    Raises ``ConfigError`` for a file that cannot be read or used. An explicit ``path`` must exist.
+    """
+    merged: Table = {}
+    origins: dict[str, Path] = {}
+    for file in files(path):
+        _merge(merged, _read(file), file, "", origins)
+    try:
+        return parse(merged)
+    except ConfigError as error:
+        origin = _origin(error.path, origins)
+        raise ConfigError(f"{origin}: {error.path}" if origin else error.path, error.problem) from None
+
+
+def parse(settings: Table) -> Config:
+    """A configuration from a table that was read already; ``ConfigError`` with the bare path of the first bad key."""
+    return read_table(Config, settings, "")
+
+
+def files(path: Path | None = None) -> list[Path]:
+    """What :func:`load` reads, in order; the default file only if it exists."""
+    main = Path(paths.CONFIG_FILE) if path is None else path
+    wanted = path is not None or main.exists()
+    return ([main] if wanted else []) + sorted((main.parent / DROP_IN_DIR).glob("*.toml"))
+
+
+def _read(file: Path) -> Table:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(CONFIG_BYTES_MAX + 1)
+    except FileNotFoundError:
+        raise ConfigError(str(file), "does not exist: write it, or name another with --config") from None
+    except PermissionError:
+        raise ConfigError(str(file), "may not be read: run as root, or change its mode") from None
+    except OSError as error:
+        raise ConfigError(str(file), f"cannot be read ({error.strerror}): name a TOML file") from None
+    if len(data) > CONFIG_BYTES_MAX:
+        raise ConfigError(str(file), f"is larger than {CONFIG_BYTES_MAX} bytes: name a TOML file")
+    try:
+        return tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(file), f"is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(file), f"is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(str(file), "is nested too deeply: dmssd knows no such setting") from None
+
+
+def _merge(into: Table, table: Table, file: Path, inside: str, origins: dict[str, Path]) -> None:
+    for key, value in table.items():
+        path = join(inside, key)
+        held = into.get(key)
+        if isinstance(value, dict) and isinstance(held, dict):
+            _merge(held, value, file, path, origins)
+            continue
+        # A value that replaces a table takes over whatever was known of the origins of its parts.
+        for stale in [known for known in origins if known.startswith(f"{path}.")]:
+            del origins[stale]
+        origins[path] = file
+        if isinstance(value, dict):
+            into[key] = {}
+            _merge(into[key], value, file, path, origins)
+        else:
+            into[key] = value
+
+
+def _origin(path: str, origins: dict[str, Path]) -> Path | None:
+    """The file that set ``path``, or the nearest enclosing value that some file set."""
+    while path and path not in origins:
+        path = path[: max(path.rfind("."), path.rfind("["), 0)]
+    return origins.get(path)

@@ -1,0 +1,204 @@
+"""Everything that can be configured, with its default and what raising and lowering it costs.
+
+A :class:`Config` that exists is consistent: what spans two settings is checked when it is made. The order of the
+fields is the order in which ``dmssd config show`` prints them.
+"""
+
+# ruff: noqa: RUF009  (setting() and required() return dataclasses.field: nothing is shared between instances)
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dmssd.config import paths
+from dmssd.config.readers import (
+    absolute_path,
+    address4,
+    address6,
+    array,
+    integer,
+    interface_glob,
+    name,
+    one_of,
+    optional_table,
+    own_name,
+    required,
+    setting,
+    socket_path,
+    table,
+)
+from routing.lsa import METRIC_MAX
+from sansio.errors import ConfigError
+
+ROLES = ("fd", "tp")
+MWT_POLICIES = ("shortest", "spanning")
+METRIC_DEFAULT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRule:
+    """``[[links]]``: which interfaces carry the mesh. The first rule whose pattern matches an interface decides."""
+
+    match: str = required(interface_glob)
+    """Shell pattern on interface names, ``eth*``. A wider one greets, and forwards, on more networks than you meant."""
+
+    metric: int = setting(METRIC_DEFAULT, integer(1, METRIC_MAX))
+    """Cost of sending over these links. Raised, traffic avoids them while another way is cheaper; lowered, it is drawn
+    to them. Only ratios matter; equal sums over two ways share the traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """``[mesh]``: must be the same on every node; nodes that differ still work, but their plans compete."""
+
+    tp: tuple[str, ...] = setting((), array(name, distinct=True))
+    """Names or node ids of the nodes whose TopologyProcessors compute for all. More survive more failures and send
+    more plans; none: every forwarder computes for itself, which costs each an SPF per change and no waiting."""
+
+    mwt: str = setting("shortest", one_of(*MWT_POLICIES))
+    """Which links the Min-Weight Topology keeps: ``shortest`` loses no shortest path; ``spanning`` keeps only minimum
+    spanning trees, which saves links and lengthens ways."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivenessSettings:
+    """``[liveness]``: how fast a dead link or a dead daemon is noticed."""
+
+    echo_interval_ms: int = setting(100, integer(10, 10_000))
+    """Between two kernel echoes to a neighbour. Lowered, failures are found sooner, at one packet each way per link
+    and interval, and a jittery radio flaps; raised, healing waits."""
+
+    echo_misses: int = setting(3, integer(1, 20))
+    """Echoes lost in a row before a link is down. At 1 a single lost packet moves routes; each more adds an interval
+    to healing."""
+
+    hello_interval_ms: int = setting(1_000, integer(50, 60_000))
+    """Between two hellos of the daemon. Lowered, a stopped daemon is seen sooner, for more CPU on every link."""
+
+    hello_lease_s: int = setting(60, integer(1, 3_600))
+    """How long a neighbour whose kernel answers while its daemon is silent stays in use. Raised, longer restarts and
+    upgrades pass unnoticed; lowered, a daemon that hangs with stale routes is dropped sooner."""
+
+    def __post_init__(self) -> None:
+        if self.hello_lease_s * 1_000 < 3 * self.hello_interval_ms:
+            raise ConfigError(
+                "liveness.hello_lease_s",
+                f"must be at least three hello intervals ({3 * self.hello_interval_ms} ms), got {self.hello_lease_s} s:"
+                " raise it, or lower liveness.hello_interval_ms",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class SwimSettings:
+    """``[swim]``: membership. Must be alike on every node."""
+
+    period_ms: int = setting(700, integer(50, 60_000))
+    """Protocol period: one probe each. Lowered, deaths are noticed sooner for about 220 bytes sent per period;
+    raised, slow networks are suspected less."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """``[record]``: keep every event that enters the node, for ``dmssd sim replay``. Off unless the table is there."""
+
+    path: Path = required(absolute_path)
+    """File of the ring. Holds who spoke to whom and when, never keys."""
+
+    limit_mib: int = setting(16, integer(1, 1_024))
+    """Size of the ring in MiB. Raised, it reaches further back; lowered, it spares the disk."""
+
+
+def hostname() -> str:
+    """The host name of this machine, cut down to what a node's name may hold."""
+    usable = re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename.partition(".")[0])[:64]
+    return usable or "node"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration of one daemon."""
+
+    state: Path = setting(Path(paths.STATE_DIR), absolute_path)
+    """Directory of identity, certificate and reserved numbers; one daemon each. Losing it loses the identity."""
+
+    socket: Path = setting(Path(paths.SOCKET), socket_path)
+    """Unix socket of the admin API; who may open it may do everything."""
+
+    name: str = field(default_factory=hostname, metadata={"read": own_name})
+    """What people call this node; the host name by default. Need not be unique, but people will wish it were."""
+
+    port: int = setting(4747, integer(1, 65_535))
+    """UDP port of the mesh: the same on every node of a link."""
+
+    address4: str | None = setting(None, address4)
+    """This node's own IPv4 address in the mesh, announced as a /32; none: not reachable over IPv4."""
+
+    address6: str | None = setting(None, address6)
+    """This node's own IPv6 address in the mesh, announced as a /128; none: not reachable over IPv6."""
+
+    roles: tuple[str, ...] = setting(ROLES, array(one_of(*ROLES), distinct=True))
+    """What this node may do: ``fd`` forward traffic, ``tp`` compute for others when ``mesh.tp`` names it. Without
+    ``fd`` it programs no routes and enables no forwarding."""
+
+    record: RecordSettings | None = setting(None, optional_table(RecordSettings))
+    mesh: MeshSettings = field(default_factory=MeshSettings, metadata={"read": table(MeshSettings)})
+    links: tuple[LinkRule, ...] = setting((), array(table(LinkRule)))
+    """None by default: a machine must not start to forward on networks that nobody named."""
+
+    liveness: LivenessSettings = field(default_factory=LivenessSettings, metadata={"read": table(LivenessSettings)})
+    swim: SwimSettings = field(default_factory=SwimSettings, metadata={"read": table(SwimSettings)})
+
+    def __post_init__(self) -> None:
+        seen: dict[str, int] = {}
+        for position, rule in enumerate(self.links):
+            if rule.match in seen:
+                path = f"links[{position}].match"
+                raise ConfigError(path, f'"{rule.match}" is already decided by links[{seen[rule.match]}]: remove one')
+            seen[rule.match] = position
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as dicts, lists, strings and numbers, ready for JSON; what is not set is left out."""
+    return _plain_table(config)
+
+
+def _plain_table(instance: Any) -> dict[str, Any]:  # any of the dataclasses above: dataclasses has no type for them
+    values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+    return {key: _plain_value(value) for key, value in values.items() if value is not None}
+
+
+def _plain_value(value: object) -> Any:
+    if dataclasses.is_dataclass(value):
+        return _plain_table(value)
+    if isinstance(value, tuple):
+        return [_plain_value(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def toml(settings: Mapping[str, Any]) -> str:
+    """What :func:`plain` gives, as TOML that ``--config`` takes: one line per setting, dotted keys."""
+    return "".join(f"{line}\n" for line in _toml_lines(settings, ""))
+
+
+def _toml_lines(settings: Mapping[str, Any], prefix: str) -> list[str]:
+    lines: list[str] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            lines += _toml_lines(value, f"{prefix}{key}.")
+        else:
+            lines.append(f"{prefix}{key} = {_toml_value(value)}")
+    return lines
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    # A TOML basic string has JSON's escapes; DEL alone must be escaped in TOML and is not in JSON.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

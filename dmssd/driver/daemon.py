@@ -1,0 +1,212 @@
+"""The daemon: one node on this machine's devices, its state directory and its admin socket."""
+
+import asyncio
+import hashlib
+import logging
+import os
+import random
+import sys
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from dmssd import __version__
+from dmssd.api.events import EventHub, Subscription
+from dmssd.api.server import AdminServer
+from dmssd.config.schema import Config, plain
+from dmssd.driver import clock
+from dmssd.driver.devices import DeviceSettings, KernelDevices
+from dmssd.driver.disk import Store
+from dmssd.driver.links import LinkRule
+from dmssd.driver.loop import Runner
+from dmssd.driver.systemd import Notifier
+from dmssd.driver.trace import trace
+from dmssd.events import Notice
+from dmssd.queries import QUERIES, Surroundings, find_node, name_of
+from dmssd.secure import MEMBERSHIP_KEY, SecureNode
+from dmssd.security.identity import SEED_BYTES, Identity
+from dmssd.settings import NodeSettings
+from gossip.swim import SwimConfig
+from routing.adjacency import AdjacencyConfig
+from routing.lsa import Prefix
+from sansio.core import Rejected
+from sansio.errors import RequestError
+from sansio.instant import MILLISECOND, SECOND, Duration
+
+IDENTITY_KEY = "identity"
+STORED_KEYS = (MEMBERSHIP_KEY, "lsa-sequence", "incarnation", "tokens")
+
+REASONS_MAX = 64
+"""Distinct reasons of rejections that are counted apart; further ones are counted together."""
+
+FLOW_MAX = 65_535
+
+_log = logging.getLogger("dmssd")
+
+
+def run(config: Config) -> int:
+    """Run the daemon until it is told to stop; the exit status of the process."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    return asyncio.run(_run(config))
+
+
+async def _run(config: Config) -> int:
+    store = Store(config.state)
+    try:
+        devices = KernelDevices(_device_settings(config, _identity(store)), store)
+        try:
+            return await Daemon(config, store, devices).serve()
+        finally:
+            devices.close()
+    finally:
+        store.close()
+
+
+class Daemon:
+    """A running daemon, as the admin API sees it; satisfies :class:`dmssd.api.daemon.Daemon`."""
+
+    def __init__(self, config: Config, store: Store, devices: KernelDevices) -> None:
+        self._config = config
+        stored = {key: value for key in STORED_KEYS if (value := store.read(key)) is not None}
+        seed = int.from_bytes(os.urandom(16), "big")
+        self.secure = SecureNode(
+            node_settings(config),
+            _identity(store),
+            stored,
+            random.Random(seed),
+            os.urandom,  # noqa: S311 - not for keys
+        )
+        self._around = Surroundings(__version__, clock.now(), config=plain(config))
+        self._hub = EventHub()
+        self._runner = Runner(
+            self.secure,
+            devices,
+            on_notice=self._on_notice,
+            on_rejected=self._on_rejected,
+            notifier=Notifier(os.environ, os.getpid()),
+        )
+        self._server = AdminServer(self, config.socket)
+
+    async def serve(self) -> int:
+        """Serve until stopped; the exit status."""
+        await self._server.start()
+        _log.info("dmssd %s is node %s (%s)", __version__, self.secure.node.settings.name, self.secure.node.me.hex())
+        try:
+            return await self._runner.run()
+        finally:
+            await self._server.stop()
+
+    def query(self, name: str, arguments: Mapping[str, str]) -> Any:  # noqa: ANN401 - a JSON value
+        """Answer from what is known now."""
+        query = QUERIES.get(name)
+        if query is None:
+            raise RequestError(f"this version knows no query {name!r}")
+        return query(self.secure, self._around, arguments, clock.now())
+
+    async def request(self, verb: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a JSON value
+        """Do something and answer when it is done."""
+        if verb == "trace":
+            return await self._trace(arguments)
+        return await self._runner.request(verb, arguments)
+
+    def subscribe(self) -> Subscription:
+        """Events from now on."""
+        return self._hub.subscribe()
+
+    async def _trace(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        node = self.secure.node
+        family = int(arguments.get("family") or 4)
+        flow = int(arguments.get("flow") or 0)
+        if not 0 <= flow <= FLOW_MAX:
+            raise RequestError(f"a flow is a UDP source port, 1 to {FLOW_MAX}, not {flow}")
+        source = self._own_address(family)
+        destination = self._destination(str(arguments.get("destination", "")), family)
+        traced = await trace(source, destination, flow)
+        names = {
+            str(prefix).rsplit("/", 1)[0]: name_of(node, origin)
+            for origin, lsa in node.linkstate.lsdb.items()
+            for prefix in lsa.prefixes
+        }
+        hops = [
+            {
+                "ttl": number,
+                "address": hop.address,
+                "name": names.get(hop.address or ""),
+                "rtt_ms": None if hop.rtt_ns is None else round(hop.rtt_ns / 1e6, 3),
+            }
+            for number, hop in enumerate(traced.hops, start=1)
+        ]
+        return {"destination": destination, "flow": traced.flow, "reached": traced.reached, "hops": hops}
+
+    def _own_address(self, family: int) -> str:
+        address = self._config.address4 if family == 4 else self._config.address6
+        if address is None:
+            raise RequestError(f"this node has no IPv{family} address: set address{family} in its configuration")
+        return address
+
+    def _destination(self, text: str, family: int) -> str:
+        try:
+            if ip_address(text).version == family:
+                return text
+            raise RequestError(f"{text} is not an IPv{family} address")
+        except ValueError:
+            pass
+        node = self.secure.node
+        who = find_node(node, text)
+        lsa = node.linkstate.lsdb.get(who)
+        bits = 32 if family == 4 else 128
+        for prefix in lsa.prefixes if lsa else ():
+            if prefix.length == bits and len(prefix.network) * 8 == bits:
+                return str(prefix).rsplit("/", 1)[0]
+        raise RequestError(f"{text} has announced no IPv{family} address")
+
+    def _on_notice(self, notice: Notice) -> None:
+        facts = dict(notice.facts)
+        _log.info("%s %s", notice.kind, " ".join(f"{key}={value}" for key, value in facts.items()))
+        self._hub.publish({"time_s": round(clock.wall(), 3), "kind": notice.kind, "facts": facts})
+
+    def _on_rejected(self, rejected: Rejected) -> None:
+        counts = self._around.rejected
+        reason = rejected.reason if rejected.reason in counts or len(counts) < REASONS_MAX else "other reasons"
+        counts[reason] = counts.get(reason, 0) + 1
+        if counts[reason] == 1:
+            # The first of a kind is worth a line; a flood of them is worth a number.
+            _log.warning("rejected from %s: %s (further ones are counted in dmssd status)", rejected.source, reason)
+
+
+def node_settings(config: Config) -> NodeSettings:
+    """What the cores need to know of a configuration."""
+    liveness = config.liveness
+    return NodeSettings(
+        name=config.name,
+        prefixes=tuple(Prefix.parse(address) for address in (config.address4, config.address6) if address),
+        roles=frozenset(config.roles),
+        tps=config.mesh.tp,
+        mwt=config.mesh.mwt,
+        liveness=AdjacencyConfig(
+            hello_interval=Duration(liveness.hello_interval_ms * MILLISECOND),
+            echo_interval=Duration(liveness.echo_interval_ms * MILLISECOND),
+            echo_misses=liveness.echo_misses,
+            hello_lease=Duration(liveness.hello_lease_s * SECOND),
+        ),
+        swim=SwimConfig(period=Duration(config.swim.period_ms * MILLISECOND)),
+    )
+
+
+def _device_settings(config: Config, identity: Identity) -> DeviceSettings:
+    digest = hashlib.blake2b(identity.node, digest_size=4).digest()
+    return DeviceSettings(
+        port=config.port,
+        links=tuple(LinkRule(rule.match, rule.metric) for rule in config.links),
+        address4=ip_address(config.address4).packed if config.address4 else None,
+        address6=ip_address(config.address6).packed if config.address6 else None,
+        hash_seed=int.from_bytes(digest, "big") or 1,
+    )
+
+
+def _identity(store: Store) -> Identity:
+    seed = store.read(IDENTITY_KEY)
+    if seed is None:
+        seed = os.urandom(SEED_BYTES)
+        store.write(IDENTITY_KEY, seed)
+    return Identity(seed)

@@ -1,0 +1,152 @@
+"""Every device of a daemon, opened together: what :class:`dmssd.driver.loop.Runner` performs a node's actions on."""
+
+import contextlib
+import errno
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dmssd.driver.disk import Store
+from dmssd.driver.echo import EchoSocket
+from dmssd.driver.fib import KernelFib
+from dmssd.driver.kernel import KernelSettings, require_capabilities
+from dmssd.driver.links import LinkRule, Links, LinksRead, LinkStatus
+from dmssd.driver.loop import FibSuspect, Source
+from dmssd.driver.neighbours import NeighbourTable
+from dmssd.driver.netlink import NetlinkSocket
+from dmssd.driver.udp import UdpSocket
+from dmssd.events import LinkDown, LinkUp, NodeEvent, PinNeighbour, SendDatagram, SendEcho
+from routing.fib import FibOperation, Installed
+from routing.lsa import LinkNumber
+
+_log = logging.getLogger("dmssd")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSettings:
+    """``address4`` and ``address6`` are packed; ``hash_seed`` (32 bits, not 0) should differ between nodes."""
+
+    port: int
+    links: tuple[LinkRule, ...]
+    address4: bytes | None
+    address6: bytes | None
+    hash_seed: int
+
+
+class KernelDevices:
+    """The devices of this machine, or network namespace. ``lacking`` names optional kernel settings not found."""
+
+    def __init__(self, settings: DeviceSettings, store: Store) -> None:
+        """Open everything; ``ConfigError`` or ``KernelError`` says what is missing, and nothing stays open."""
+        require_capabilities()
+        with contextlib.ExitStack() as opened:
+            self._netlink = NetlinkSocket()
+            opened.callback(self._netlink.close)
+            self._udp = UdpSocket(settings.port)
+            opened.callback(self._udp.close)
+            self._echo = EchoSocket()
+            opened.callback(self._echo.close)
+            kernel = KernelSettings(self._netlink)
+            addresses = [address for address in (settings.address4, settings.address6) if address is not None]
+            self.lacking = kernel.prepare_node(addresses, settings.hash_seed)
+            self._links = Links(self._netlink, settings.links, kernel.prepare_link)
+            opened.callback(self._links.close)
+            self._close = opened.pop_all().close
+        self._fib = KernelFib(self._netlink, settings.address4, settings.address6)
+        self._neighbours = NeighbourTable(self._netlink)
+        self._store = store
+
+    def close(self) -> None:
+        """Close every socket; routes and addresses stay."""
+        self._close()
+
+    @property
+    def links(self) -> dict[LinkNumber, LinkStatus]:
+        """Every link that the configuration selects, usable or not."""
+        return self._links.table
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Datagrams refused or lost here, by reason."""
+        counts = {f"udp {reason}": count for reason, count in self._udp.dropped.items()}
+        return counts | {f"echo {reason}": count for reason, count in self._echo.dropped.items()}
+
+    # What Runner asks of Devices
+
+    def sources(self) -> Sequence[Source]:
+        """Link changes first: what arrives on a link that has gone is then refused."""
+        return (_LinkSource(self), self._echo, self._udp)
+
+    def start(self) -> Sequence[NodeEvent | FibSuspect]:
+        """What the last daemon left in the table, then the links."""
+        return (FibSuspect(), *self._joined(self._links.read()))
+
+    def send(self, action: SendDatagram) -> None:
+        """By UDP."""
+        self._udp.send(action.link, action.address, action.payload)
+
+    def echo(self, action: SendEcho) -> None:
+        """By ICMPv6."""
+        self._echo.send(action.link, action.address, action.nonce)
+
+    def pin(self, action: PinNeighbour) -> None:
+        """By rtnetlink."""
+        self._neighbours.pin(action.link, action.address)
+
+    def program(self, operations: Sequence[FibOperation]) -> tuple[tuple[int, int], ...]:
+        """By rtnetlink."""
+        return self._fib.perform(operations)
+
+    def read_fib(self) -> Installed:
+        """By rtnetlink."""
+        return self._fib.read()
+
+    def persist(self, key: str, value: bytes) -> None:
+        """Into the state directory."""
+        self._store.write(key, value)
+
+    def link_changes(self) -> list[NodeEvent | FibSuspect]:
+        """Read what the kernel announced about links."""
+        read = self._links.receive()
+        if read is None:
+            return []
+        events = self._joined(read)
+        # After the link events: a repair made on LinkDown holds only nexthops that are alive, whatever else is stale.
+        return [*events, FibSuspect()] if read.fib_suspect else events
+
+    def links_fileno(self) -> int:
+        """For the event loop."""
+        return self._links.fileno()
+
+    def _joined(self, read: LinksRead) -> list[NodeEvent | FibSuspect]:
+        events: list[NodeEvent | FibSuspect] = []
+        for event in read.events:
+            if isinstance(event, LinkDown):
+                self._udp.leave(event.link)
+                events.append(event)
+            elif self._join(event):
+                events.append(event)
+        return events
+
+    def _join(self, event: LinkUp) -> bool:
+        try:
+            self._udp.join(event.link)
+        except OSError as problem:
+            self._links.forget(event.link)
+            # Gone again already (its own announcement follows), or out of memberships.
+            if problem.errno != errno.ENODEV:
+                _log.warning("link %s is not used: its multicast group cannot be joined (%s)", event.name, problem)
+            return False
+        return True
+
+
+class _LinkSource:
+    def __init__(self, devices: KernelDevices) -> None:
+        self._devices = devices
+
+    def fileno(self) -> int:
+        return self._devices.links_fileno()
+
+    def receive(self) -> tuple[list[NodeEvent | FibSuspect], bool]:
+        # One reading stands for every announcement before it, so there is never more to wait for here.
+        return self._devices.link_changes(), False

@@ -1,0 +1,98 @@
+"""State on disk: one small file per key in a directory of our own, written so that a crash leaves old or new.
+
+A write goes to a temporary file, is flushed to the disk, takes the key's name, and the directory is flushed: after
+``write`` returns the value survives a power cut. A lock held for the life of the process keeps a second daemon off,
+which would otherwise speak with the same identity.
+"""
+
+import errno
+import fcntl
+import os
+import re
+from pathlib import Path
+
+from sansio.errors import StoreError
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_LOCK = "lock"
+_TEMPORARY = ".new"
+
+
+class Store:
+    """The state directory, mode 0700. Raises ``StoreError`` with what to do."""
+
+    def __init__(self, directory: Path) -> None:
+        """Make the directory if need be, and lock it."""
+        self.directory = directory
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)
+            self._lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as problem:
+            raise _refused(directory, "used as state directory", problem) from None
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._lock)
+            if problem.errno not in (errno.EAGAIN, errno.EACCES):
+                raise _refused(directory, "locked", problem) from None
+            hint = f"{directory} is used by another dmssd (pid {holder}): stop that one, or set another state directory"
+            raise StoreError(hint) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Let another process have the directory."""
+        os.close(self._lock)
+
+    def read(self, key: str) -> bytes | None:
+        """The value, or ``None`` where none was ever written."""
+        path = self._path(key)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as problem:
+            raise _refused(path, "read", problem) from None
+
+    def write(self, key: str, value: bytes) -> None:
+        """Have the value on disk before returning; on failure the old value stays."""
+        path = self._path(key)
+        temporary = path.with_name(f"{path.name}{_TEMPORARY}")
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(value)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            self._flush_directory()
+        except OSError as problem:
+            raise _refused(path, "written", problem) from None
+
+    def delete(self, key: str) -> None:
+        """Forget the value, if there is one."""
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+            self._flush_directory()
+        except OSError as problem:
+            raise _refused(path, "deleted", problem) from None
+
+    def _flush_directory(self) -> None:
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.fullmatch(key) or key == _LOCK or key.endswith(_TEMPORARY):
+            raise StoreError(f"{key!r} cannot be a key: lower-case letters, digits, dot, dash and underscore only")
+        return self.directory / key
+
+
+def _refused(path: Path, verb: str, problem: OSError) -> StoreError:
+    reason = problem.strerror or str(problem)
+    return StoreError(f"{path} cannot be {verb} ({reason}): check that it belongs to the user dmssd runs as")

@@ -1,0 +1,116 @@
+"""What the kernel must be set to before a node can forward, and the privileges that this takes.
+
+For the machine (or network namespace): nexthop objects announced on their own (``nexthop_compat_mode=0``: swapping
+the group of 10,000 routes then takes microseconds), hashing over ports (``fib_multipath_hash_policy=1``) with a seed
+of the node's own against polarisation, IPv6 forwarding (which Linux has for all interfaces together only), and the
+node's addresses on ``lo``. For each link: IPv4 forwarding, no duplicate address detection (it keeps a new link unusable
+for 1.6 s), and loose reverse path filtering, since equal-cost ways need not be symmetric.
+
+Values are written only where they differ, so a machine that an administrator has prepared needs no writable
+/proc/sys. Nothing is undone at the end: forwarding goes on when the daemon stops.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dmssd.driver import rtnetlink
+from dmssd.driver.netlink import NetlinkSocket
+from routing.lsa import LinkNumber
+from sansio.errors import ConfigError
+
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
+_LOOPBACK = LinkNumber(1)
+_STRICT, _LOOSE = "1", "2"
+
+
+def require_capabilities(status: Path = Path("/proc/self/status")) -> None:
+    """``ConfigError`` naming the capabilities that this process lacks."""
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+    effective = int(fields["CapEff"].strip(), 16)
+    missing = [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        hint = f"{' and '.join(missing)} {verb} missing: run as root, or from the systemd unit, which grants them"
+        raise ConfigError("privilege", hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Sysctl:
+    """The tree of kernel settings under ``root``."""
+
+    root: Path = Path("/proc/sys")
+
+    def read(self, *key: str) -> str | None:
+        """The value, or ``None`` where this kernel has no such setting."""
+        try:
+            return self.root.joinpath(*key).read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def ensure(self, value: str, *key: str) -> bool:
+        """Have the setting at ``value``; False where this kernel lacks it, ``ConfigError`` where it cannot be set."""
+        present = self.read(*key)
+        if present is None:
+            return False
+        if present != value:
+            try:
+                self.root.joinpath(*key).write_text(value)
+            except OSError as problem:
+                hint = f"is {present}, must be {value}, and cannot be written ({os.strerror(problem.errno or 0)})"
+                raise ConfigError("/".join(key), f"{hint}: set it with sysctl before dmssd starts") from None
+        return True
+
+
+class KernelSettings:
+    """Prepares this network namespace."""
+
+    def __init__(self, netlink: NetlinkSocket, sysctl: Sysctl | None = None) -> None:
+        self._netlink = netlink
+        self._sysctl = sysctl or Sysctl()
+
+    def prepare_node(self, addresses: Sequence[bytes], hash_seed: int) -> list[str]:
+        """Prepare all but the links; returns the optional settings that this kernel lacks.
+
+        ``addresses`` (4 or 16 bytes each) are added to ``lo`` unless some interface has them already. ``hash_seed``
+        (32 bits, not 0) should differ between nodes.
+        """
+        ensure = self._sysctl.ensure
+        if not ensure("0", "net", "ipv4", "nexthop_compat_mode"):
+            raise ConfigError("kernel", "has no nexthop objects: Linux 5.3 or newer is needed")
+        ensure("1", "net", "ipv4", "fib_multipath_hash_policy")
+        ensure("1", "net", "ipv6", "fib_multipath_hash_policy")
+        if not ensure("1", "net", "ipv6", "conf", "all", "forwarding"):
+            raise ConfigError("kernel", "has no IPv6: enable it (links are addressed by IPv6 link-local addresses)")
+        seeded = ensure(str(hash_seed), "net", "ipv4", "fib_multipath_hash_seed")
+        self._add_addresses(addresses)
+        return [] if seeded else ["net/ipv4/fib_multipath_hash_seed"]
+
+    def prepare_link(self, link: rtnetlink.Link) -> None:
+        """Prepare one interface for being a link."""
+        ensure = self._sysctl.ensure
+        if "/" in link.name or link.name in (".", ".."):
+            return  # the kernel forbids such names; never build a path of one
+        ensure("0", "net", "ipv6", "conf", link.name, "disable_ipv6")
+        ensure("0", "net", "ipv6", "conf", link.name, "accept_dad")
+        ensure("1", "net", "ipv4", "conf", link.name, "forwarding")
+        everywhere = self._sysctl.read("net", "ipv4", "conf", "all", "rp_filter")
+        here = self._sysctl.read("net", "ipv4", "conf", link.name, "rp_filter")
+        # The larger of the two counts; where neither is strict nothing needs to be loosened.
+        if _STRICT in (everywhere, here) and _LOOSE not in (everywhere, here):
+            ensure(_LOOSE, "net", "ipv4", "conf", link.name, "rp_filter")
+
+    def _add_addresses(self, addresses: Sequence[bytes]) -> None:
+        self._netlink.request(rtnetlink.link_switched_on(_LOOPBACK), "switching lo on")
+        present = {
+            address.packed
+            for family in (socket.AF_INET, socket.AF_INET6)
+            for address in rtnetlink.addresses(self._netlink, family)
+        }
+        for packed in addresses:
+            if packed not in present:
+                message = rtnetlink.address_added(_LOOPBACK, packed)
+                self._netlink.request(message, "adding the node's address to lo", accept=(errno.EEXIST,))

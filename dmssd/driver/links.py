@@ -1,0 +1,147 @@
+"""Which interfaces are links of the mesh, and whether each can be used now.
+
+The configuration lists glob patterns; the first that matches an interface's name decides its metric, and ``lo`` is
+never a link. A link is *up* when its interface is switched on, has carrier, and holds a link-local IPv6 address that
+duplicate detection has passed. The kernel announces changes; what they amount to is read afresh each time, so that a
+lost announcement (ENOBUFS) costs one reading and no more.
+
+The kernel also removes nexthops of a link that loses carrier without a word (FACTS: only NEWLINK is announced), so
+every announcement about one of our links asks for the forwarding table to be read back.
+"""
+
+import fnmatch
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dmssd.driver import rtnetlink
+from dmssd.driver.netlink import NetlinkMonitor, NetlinkSocket
+from dmssd.events import LinkDown, LinkUp
+from routing.lsa import LinkNumber
+
+DRAIN_MAX = 64
+LINKS_MAX = 256
+"""Links of one node; an LSA holds no more adjacencies. Interfaces beyond are left alone, in the kernel's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRule:
+    """One ``[[links]]`` entry: interfaces whose name matches the glob are links of this metric."""
+
+    match: str
+    metric: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """What people are told of a link: ``state`` is ``up``, ``switched off``, ``no carrier`` or ``no address``."""
+
+    name: str
+    metric: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinksRead:
+    """What changed: events for the node, and whether the forwarding table may have changed with it."""
+
+    events: tuple[LinkUp | LinkDown, ...]
+    fib_suspect: bool
+
+
+class Links:
+    """The links of this node. ``prepare`` is called once for each interface before it may become one."""
+
+    def __init__(
+        self, netlink: NetlinkSocket, rules: Sequence[LinkRule], prepare: Callable[[rtnetlink.Link], None]
+    ) -> None:
+        self._netlink = netlink
+        self._rules = tuple(rules)
+        self._prepare = prepare
+        self._prepared: set[tuple[LinkNumber, str]] = set()
+        self._up: dict[LinkNumber, LinkUp] = {}
+        self.table: dict[LinkNumber, LinkStatus] = {}
+        self._monitor = NetlinkMonitor(rtnetlink.RTMGRP_LINK | rtnetlink.RTMGRP_IPV6_IFADDR)
+
+    def fileno(self) -> int:
+        """For the event loop."""
+        return self._monitor.fileno()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._monitor.close()
+
+    def read(self) -> LinksRead:
+        """What the kernel says now, against what was last told."""
+        return LinksRead(self._changes(), True)
+
+    def receive(self) -> LinksRead | None:
+        """What announcements amount to; ``None`` where there were none."""
+        announced, lost = self._monitor.receive(DRAIN_MAX)
+        if not announced and not lost:
+            return None
+        concerned = lost or any(self._concerns(kind, body) for kind, body in announced)
+        return LinksRead(self._changes(), concerned)
+
+    def forget(self, link: LinkNumber) -> None:
+        """Have ``link`` told again at the next reading: it could not be put to use."""
+        self._up.pop(link, None)
+
+    def _concerns(self, kind: int, body: bytes) -> bool:
+        if kind not in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
+            return False
+        link = rtnetlink.parse_link(body)
+        return link.number in self.table or self._metric(link.name) is not None
+
+    def _metric(self, name: str) -> int | None:
+        if name == "lo":
+            return None
+        return next((rule.metric for rule in self._rules if fnmatch.fnmatchcase(name, rule.match)), None)
+
+    def _changes(self) -> tuple[LinkUp | LinkDown, ...]:
+        up = self._usable()
+        downs = [LinkDown(link) for link, told in self._up.items() if up.get(link) != told]
+        ups = [told for link, told in up.items() if self._up.get(link) != told]
+        self._up = up
+        return (*downs, *ups)
+
+    def _usable(self) -> dict[LinkNumber, LinkUp]:
+        chosen: list[tuple[rtnetlink.Link, int]] = []
+        for link in rtnetlink.links(self._netlink):
+            metric = self._metric(link.name)
+            if metric is not None and len(chosen) < LINKS_MAX:
+                chosen.append((link, metric))
+        self._prepare_new([link for link, _ in chosen])
+        addressed = {
+            address.link
+            for address in rtnetlink.addresses(self._netlink, socket.AF_INET6)
+            if address.usable and _is_link_local(address.packed)
+        }
+        self.table = {
+            link.number: LinkStatus(link.name, metric, _state(link, link.number in addressed))
+            for link, metric in chosen
+        }
+        return {
+            number: LinkUp(number, status.name, status.metric)
+            for number, status in self.table.items()
+            if status.state == "up"
+        }
+
+    def _prepare_new(self, links: Sequence[rtnetlink.Link]) -> None:
+        present = {(link.number, link.name) for link in links}
+        for link in links:
+            if (link.number, link.name) not in self._prepared:
+                self._prepare(link)
+        self._prepared = present
+
+
+def _state(link: rtnetlink.Link, addressed: bool) -> str:
+    if not link.flags & rtnetlink.IFF_UP:
+        return "switched off"
+    if not link.has_carrier:
+        return "no carrier"
+    return "up" if addressed else "no address"
+
+
+def _is_link_local(packed: bytes) -> bool:
+    return packed[0] == 0xFE and packed[1] & 0xC0 == 0x80

@@ -1,0 +1,425 @@
+"""One node's protocols, wired together: typed events in, each core's actions handed to whoever they concern.
+
+Read this file as a switchboard. It holds no rule of its own: rules live in the cores (``routing``, ``gossip``,
+``dmssd.roles``) or, where they tie two cores together, in a named file of ``dmssd.rules``. It knows no key and no
+session; :mod:`dmssd.secure` stands around it and opens and seals what passes (:mod:`dmssd.inner`).
+
+    links ── discovery ── sessions ── adjacencies ──┬── link state ──┬── control routing ── everything end to end
+                                                    │                ├── TopologyProcessor ── rows ─┐
+                                                    └── Forwarder ───┴────────────────────────────────┘
+"""
+
+import random
+from collections import deque
+from collections.abc import Mapping
+from typing import assert_never
+
+from dmssd import inner
+from dmssd.channels import Channel
+from dmssd.events import (
+    EchoReplied,
+    FibProgrammed,
+    FibRead,
+    Halt,
+    LinkDown,
+    LinkUp,
+    Notice,
+    PinNeighbour,
+    ProgramFib,
+    Reply,
+    Request,
+    SendEcho,
+)
+from dmssd.fragments import Fragments
+from dmssd.inner import InnerAction, InnerEvent, OpenSession, PeerSpoke, PeerUp, SendToPeer
+from dmssd.roles.fd import Forwarder, LsdbMoved, PlanReceived, SendPlan
+from dmssd.roles.messages import PLAN_CODEC, PlanAck
+from dmssd.roles.tp import AckReceived, ProcessorConfig, TopologyProcessor
+from dmssd.rules.meeting import Meetings
+from dmssd.rules.paths import Paths
+from dmssd.rules.processors import computes, forwarder_config, may_compute
+from dmssd.security.sessions import LinkPath, RoutedPath
+from dmssd.settings import NodeSettings
+from gossip import swim
+from gossip.swim import Swim
+from routing import adjacency, control, discovery, linkstate, neighbours
+from routing.adjacency import Adjacencies
+from routing.control import ControlRouter
+from routing.discovery import Discovery
+from routing.linkstate import LinkState
+from routing.lsa import LinkNumber, Signer, Verifier
+from routing.neighbours import NeighbourDown, NeighbourRestarting, NeighbourUp
+from routing.plan import Planner
+from sansio.core import Persist, Rejected, Wake
+from sansio.errors import RemoteProtocolError
+from sansio.ids import MeshId, NodeId
+from sansio.instant import Instant, earliest
+
+DIRECT_BYTES_MAX = 1160
+"""Plaintext that fits a datagram to a neighbour: 1,200 less the seal."""
+
+ROUTED_BYTES_MAX = 800
+"""Plaintext that fits a datagram to anyone else: less two seals, the frame and a full recorded route."""
+
+
+class Node:
+    """The protocols of one node in one mesh. Joining another mesh means a new ``Node``."""
+
+    def __init__(
+        self,
+        me: NodeId,
+        mesh: MeshId,
+        settings: NodeSettings,
+        signer: Signer,
+        verifier: Verifier,
+        stored: Mapping[str, bytes],
+        rng: random.Random,
+    ) -> None:
+        self.me = me
+        self.mesh = mesh
+        self.settings = settings
+        self.discovery = Discovery(me, settings.name, mesh, rng)
+        self.adjacencies = Adjacencies(me, rng, settings.liveness)
+        self.linkstate = LinkState(me, settings.name, signer, verifier, stored.get("lsa-sequence"), rng)
+        self.control = ControlRouter(me)
+        self.swim = Swim(me, settings.name, settings.swim, rng, stored.get("incarnation"), self.hops_to)
+        lsdb = self.linkstate.lsdb
+        self.forwarder = Forwarder(me, lsdb, forwarder_config(settings)) if "fd" in settings.roles else None
+        self.processor = (
+            TopologyProcessor(me, lsdb, ProcessorConfig(policy=settings.mwt)) if computes(me, settings) else None
+        )
+        self.paths = Paths()
+        self.meetings = Meetings(me, mesh)
+        self.links: dict[int, LinkUp] = {}
+        self.names: dict[NodeId, str] = {me: settings.name}  # for people: greetings and LSAs are believed here
+        self.certified: dict[NodeId, str] = {me: settings.name}  # for rules: what certificates say
+        self._hops: dict[NodeId, int] = {}
+        self._detours: dict[NodeId, NodeId] = {}
+        self._fragments = Fragments()
+        self._pending: deque[object] = deque()
+        self._out: list[InnerAction] = []
+        self._lsdb_moved = False
+        self._started = False
+        self._leaving: int | None = None
+
+    # The door
+
+    def handle(self, event: InnerEvent, now: Instant) -> list[InnerAction]:
+        """React to one event; everything the cores say to one another in consequence is settled before returning."""
+        self._out = []
+        if not self._started:
+            self._start(now)
+        self._enter(event, now)
+        self._settle(now)
+        return self._out
+
+    def deadline(self) -> Instant | None:
+        """The earliest deadline of any core."""
+        return earliest(*(core.deadline() for core in self._cores()))
+
+    def hops_to(self, node: NodeId) -> int | None:
+        """Length of the control path to a node; ``None`` where none is known."""
+        if node in self._hops:
+            return self._hops[node]
+        return 1 if self.paths.direct(node) else None
+
+    def _cores(
+        self,
+    ) -> list[Discovery | Adjacencies | LinkState | Swim | Forwarder | TopologyProcessor]:
+        cores = [self.discovery, self.adjacencies, self.linkstate, self.swim, self.forwarder, self.processor]
+        return [core for core in cores if core is not None]
+
+    def _start(self, now: Instant) -> None:
+        self._started = True
+        self._pending += self.swim.handle(swim.Started(), now)
+        self._pending += self.linkstate.handle(linkstate.PrefixesSet(self.settings.prefixes), now)
+
+    # Events from outside
+
+    def _enter(self, event: InnerEvent, now: Instant) -> None:
+        match event:
+            case PeerSpoke():
+                self._on_peer_spoke(event, now)
+            case Wake():
+                self._wake(now)
+            case EchoReplied(link, address, nonce):
+                self._pending += self.adjacencies.handle(adjacency.EchoReplied(link, address, nonce), now)
+            case inner.GreetingHeard(link, address, payload):
+                self._pending += self.discovery.handle(discovery.GreetingReceived(link, address, payload), now)
+            case inner.CarrySealed(path, payload, via):
+                self._carry(path, payload, via, now)
+            case PeerUp():
+                self._on_peer_up(event, now)
+            case LinkUp() | LinkDown():
+                self._on_link(event, now)
+            case FibProgrammed() | FibRead():
+                if self.forwarder is not None:
+                    self._pending += self.forwarder.handle(event, now)
+            case Request():
+                self._on_request(event, now)
+            case _:
+                assert_never(event)
+
+    def _wake(self, now: Instant) -> None:
+        for core in self._cores():
+            due = core.deadline()
+            if due is not None and due <= now:
+                self._pending += core.handle(Wake(), now)
+
+    def _on_link(self, event: LinkUp | LinkDown, now: Instant) -> None:
+        told: neighbours.LinkUp | neighbours.LinkDown
+        if isinstance(event, LinkUp):
+            self.links[event.link] = event
+            told = neighbours.LinkUp(event.link, event.name, event.metric)
+        else:
+            self.links.pop(event.link, None)
+            self.paths.lost(event.link)
+            self.meetings.lost(event.link)
+            told = neighbours.LinkDown(event.link)
+        self._pending += self.discovery.handle(told, now)
+        self._pending += self.adjacencies.handle(told, now)
+        self._tell_neighbours(now)
+
+    def _on_request(self, event: Request, now: Instant) -> None:
+        if event.verb == "leave":
+            self._pending += self.swim.handle(swim.LeaveRequested(), now)
+            self._pending += self.linkstate.handle(linkstate.PrefixesSet(()), now)
+            self._leaving = event.number
+        else:
+            self._out.append(Reply(event.number, error=f"this node knows no request {event.verb!r}"))
+
+    def _on_left(self, now: Instant) -> None:
+        # The members know; neighbours are told last, so that until then they carry the farewell.
+        self._pending += self.adjacencies.handle(adjacency.Leaving(), now)
+        if self._leaving is not None:
+            self._pending.append(Reply(self._leaving, {}))
+        self._pending.append(Halt())
+
+    # Peers
+
+    def _on_peer_up(self, event: PeerUp, now: Instant) -> None:
+        if event.name:
+            self.names[event.node] = event.name
+        if isinstance(event.path, LinkPath):
+            self.paths.met(event.node, event.path.link, event.path.address)
+            self._tell_neighbours(now)
+        if not event.member:
+            return
+        self.certified[event.node] = event.name
+        if event.restarted:
+            self._pending += self.adjacencies.handle(adjacency.SessionRestarted(event.node), now)
+        for link, address in self.meetings.where(event.node, event.path):
+            self._pair(event.node, link, address, now)
+        self._pending += self.swim.handle(swim.PeerMet(event.node, event.name), now)
+
+    def _pair(self, node: NodeId, link: LinkNumber, address: str, now: Instant) -> None:
+        self.paths.met(node, link, address)
+        self._tell_neighbours(now)
+        self._pending += self.discovery.handle(discovery.Paired(link, address), now)
+        self._pending += self.adjacencies.handle(adjacency.Paired(node, link, address), now)
+
+    def _on_peer_spoke(self, event: PeerSpoke, now: Instant) -> None:
+        source, path = event.node, event.path
+        channel, payload = event.payload[0], event.payload[1:]
+        if not event.member and channel != Channel.CONTROL:
+            self._out.append(Rejected(source.hex(), "message of a stranger"))
+            return
+        if channel == Channel.FRAGMENT:
+            self._on_fragment(event, payload, now)
+        elif channel in (Channel.HELLO, Channel.FLOOD, Channel.CONTROL):
+            if isinstance(path, LinkPath):
+                self._on_link_message(event, path, channel, payload, now)
+            else:
+                self._out.append(Rejected(source.hex(), "link message from afar"))
+        elif channel == Channel.SWIM:
+            self._pending += self.swim.handle(swim.Datagram(source, payload), now)
+        elif channel == Channel.PLAN:
+            self._on_plan_message(source, payload, now)
+        else:
+            self._out.append(Rejected(source.hex(), "message on an unknown channel"))
+
+    def _on_link_message(self, event: PeerSpoke, path: LinkPath, channel: int, payload: bytes, now: Instant) -> None:
+        if channel == Channel.HELLO:
+            if self.paths.met(event.node, path.link, path.address):
+                self._pair(event.node, path.link, path.address, now)
+            heard = adjacency.HelloReceived(event.node, path.link, path.address, payload)
+            self._pending += self.adjacencies.handle(heard, now)
+        elif channel == Channel.FLOOD:
+            self._pending += self.linkstate.handle(linkstate.FloodReceived(event.node, payload), now)
+        else:
+            received = control.FrameReceived(event.node, payload, stranger=not event.member)
+            self._pending += self.control.handle(received, now)
+
+    def _on_fragment(self, event: PeerSpoke, payload: bytes, now: Instant) -> None:
+        try:
+            whole = self._fragments.collect(event.node, payload)
+        except RemoteProtocolError as problem:
+            self._out.append(Rejected(problem.source, problem.reason))
+            return
+        if whole and whole[0] != Channel.FRAGMENT:
+            self._on_peer_spoke(PeerSpoke(event.node, event.path, event.member, whole), now)
+
+    def _on_plan_message(self, source: NodeId, payload: bytes, now: Instant) -> None:
+        name = self.certified.get(source, source.hex())
+        try:
+            message = PLAN_CODEC.decode(payload, name)
+        except RemoteProtocolError as problem:
+            self._out.append(Rejected(problem.source, problem.reason))
+            return
+        if isinstance(message, PlanAck):
+            if self.processor is not None:
+                self._pending += self.processor.handle(AckReceived(source, message), now)
+        elif not may_compute(source, name, self.settings):
+            self._out.append(Rejected(name, "plan of a node that is not named in mesh.tp"))
+        elif self.forwarder is not None:
+            self._pending += self.forwarder.handle(PlanReceived(source, name, message), now)
+
+    # Actions of the cores
+
+    def _settle(self, now: Instant) -> None:
+        while self._pending or self._lsdb_moved:
+            if self._pending:
+                self._perform(self._pending.popleft(), now)
+            else:
+                self._on_lsdb_moved(now)
+
+    def _perform(self, action: object, now: Instant) -> None:
+        match action:
+            case adjacency.SendHello(node, link, address, payload):
+                self._send_on_link(node, LinkPath(link, address), Channel.HELLO, payload)
+            case adjacency.SendEcho(link, address, nonce):
+                self._out.append(SendEcho(link, address, nonce))
+            case linkstate.SendFlood(neighbour, payload):
+                if (path := self.paths.direct(neighbour)) is not None:
+                    self._send_on_link(neighbour, path, Channel.FLOOD, payload)
+            case control.Forward(neighbour, payload):
+                if (path := self.paths.direct(neighbour)) is not None:
+                    self._send_on_link(neighbour, path, Channel.CONTROL, payload)
+            case control.Arrived(source, route, payload):
+                self._out.append(inner.SealedArrived(RoutedPath(source, route), payload))
+            case swim.Send(to, payload):
+                self._send(to, Channel.SWIM, payload, now)
+            case SendPlan(to, payload):
+                self._send(to, Channel.PLAN, payload, now)
+            case NeighbourUp() | NeighbourDown():
+                self._on_neighbour(action, now)
+            case linkstate.LsdbChanged():
+                self._lsdb_moved = True
+            case discovery.NeighbourSeen():
+                self._on_neighbour_seen(action, now)
+            case discovery.SendGreeting(link, to, payload):
+                self._out.append(inner.SendGreeting(link, to, payload))
+            case adjacency.NeighbourForgotten(node, link, address):
+                self.paths.forget(node, link)
+                self._pending += self.discovery.handle(discovery.Unpaired(link, address), now)
+            case adjacency.PinNeighbour(link, address):
+                self._out.append(PinNeighbour(link, address))
+            case ProgramFib() | Persist() | Rejected() | Notice() | Reply() | Halt():
+                self._out.append(action)
+            case swim.Left():
+                self._on_left(now)
+            case _:
+                self._tell(action)
+
+    def _tell(self, action: object) -> None:
+        """Turn what only people want to know into notices."""
+        match action:
+            case swim.MemberUp(node, name):
+                self.names[node] = name
+                self._notice("member.up", node)
+            case swim.MemberSuspected(node):
+                self._notice("member.suspect", node)
+            case swim.MemberDown(node):
+                self._notice("member.down", node)
+            case swim.MemberLeft(node):
+                self._notice("member.left", node)
+            case swim.Refuted(incarnation):
+                self._out.append(Notice("member.refuted", {"incarnation": incarnation}))
+            case NeighbourRestarting(node, link):
+                self._notice("neighbour.restarting", node, interface=self._interface(link))
+            case control.Unreachable(destination):
+                self._notice("control.unreachable", destination)
+            case _:
+                raise AssertionError(f"no one performs {action!r}")
+
+    def _notice(self, kind: str, node: NodeId, **facts: object) -> None:
+        self._out.append(Notice(kind, {"node": node.hex(), "name": self.names.get(node, ""), **facts}))
+
+    def _interface(self, link: int) -> str:
+        return self.links[link].name if link in self.links else str(link)
+
+    def _on_neighbour_seen(self, seen: discovery.NeighbourSeen, now: Instant) -> None:
+        self.names.setdefault(seen.node, seen.name)
+        stands = seen.node in self.certified
+        if self.meetings.seen(seen, stands):
+            self._out.append(OpenSession(seen.node, LinkPath(seen.link, seen.address)))
+        elif stands and seen.mesh == self.mesh and self.paths.met(seen.node, seen.link, seen.address):
+            self._pair(seen.node, seen.link, seen.address, now)
+
+    def _on_neighbour(self, event: NeighbourUp | NeighbourDown, now: Instant) -> None:
+        interface = self._interface(event.link)
+        if isinstance(event, NeighbourUp):
+            self.paths.up(event)
+            self._notice("neighbour.up", event.node, interface=interface)
+        else:
+            self.paths.down(event)
+            self._notice("neighbour.down", event.node, interface=interface, reason=event.reason)
+        self._tell_neighbours(now)
+        # The data plane first: the dead gateway leaves its groups before anyone is told.
+        if self.forwarder is not None:
+            self._pending += self.forwarder.handle(event, now)
+        self._pending += self.linkstate.handle(event, now)
+
+    def _on_lsdb_moved(self, now: Instant) -> None:
+        self._lsdb_moved = False
+        lsdb = self.linkstate.lsdb
+        planner = Planner(lsdb, "shortest")
+        table = planner.next_hops(self.me)
+        news = [node for node in table if node not in self._hops]
+        self._hops = planner.hop_counts(self.me)
+        self._set_next_hops(table, now)
+        for node in news:
+            self.names.setdefault(node, lsdb[node].name)
+            self._pending += self.swim.handle(swim.PeerMet(node, lsdb[node].name), now)
+        if self.processor is not None:
+            self._pending += self.processor.handle(LsdbMoved(), now)
+        if self.forwarder is not None:
+            self._pending += self.forwarder.handle(LsdbMoved(), now)
+
+    def _set_next_hops(self, table: dict[NodeId, NodeId], now: Instant) -> None:
+        self.paths.next_hops = {**self._detours, **table}
+        self._pending += self.control.handle(control.NextHopsSet(dict(self.paths.next_hops)), now)
+
+    def _tell_neighbours(self, now: Instant) -> None:
+        self._pending += self.control.handle(control.NeighboursSet(self.paths.neighbours()), now)
+
+    # Sending
+
+    def _carry(self, path: RoutedPath, payload: bytes, via: NodeId | None, now: Instant) -> None:
+        if via is not None and self._detours.get(path.node) != via:
+            self._detours = {path.node: via}
+            self._set_next_hops(dict(self.paths.next_hops), now)
+        self._pending += self.control.handle(control.Originate(path.node, payload, path.route), now)
+
+    def _send(self, to: NodeId, channel: Channel, payload: bytes, now: Instant) -> None:
+        message = bytes((channel,)) + payload
+        path = self.paths.to(to)
+        if to == self.me:
+            self._on_peer_spoke(PeerSpoke(to, path, member=True, payload=message), now)
+            return
+        room = DIRECT_BYTES_MAX if isinstance(path, LinkPath) else ROUTED_BYTES_MAX
+        if len(message) <= room:
+            self._out.append(SendToPeer(to, path, message))
+        else:
+            self._send_cut(to, path, message, room)
+
+    def _send_on_link(self, node: NodeId, path: LinkPath, channel: Channel, payload: bytes) -> None:
+        message = bytes((channel,)) + payload
+        if len(message) <= DIRECT_BYTES_MAX:
+            self._out.append(SendToPeer(node, path, message))
+        else:
+            self._send_cut(node, path, message, DIRECT_BYTES_MAX)
+
+    def _send_cut(self, to: NodeId, path: LinkPath | RoutedPath, message: bytes, room: int) -> None:
+        for piece in self._fragments.cut(message, room - 1):
+            self._out.append(SendToPeer(to, path, bytes((Channel.FRAGMENT,)) + piece))

@@ -1,0 +1,296 @@
+"""What a node can be asked: plain dicts and lists, made from the cores' state without changing any.
+
+The admin API serves these as JSON, unchanged; the shapes are the stable interface (docs/reference/api.md).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from typing import Any
+
+from dmssd.node import Node
+from dmssd.secure import SecureNode
+from gossip.members import State
+from routing.graph import from_lsdb
+from routing.lsa import Lsa
+from routing.mwt import minimum_weight
+from routing.plan import Planner
+from sansio.errors import RequestError
+from sansio.ids import NodeId
+from sansio.instant import SECOND, Instant
+
+Json = Any
+Arguments = Mapping[str, str]
+
+STATE_SHOWN = {State.ALIVE: "up", State.SUSPECT: "suspect", State.DEAD: "down", State.LEFT: "left"}
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What a query needs beside the node: who serves it, since when, and what was counted on the way."""
+
+    version: str
+    started: Instant
+    rejected: dict[str, int] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """One verdict, the counts, and every reason for a verdict other than ``ok``."""
+    node = secure.node
+    counts = {"up": 0, "suspect": 0, "down": 0, "left": 0}
+    for member in node.swim.members():
+        counts[STATE_SHOWN[member.state]] += 1
+    neighbours = _neighbours(node)
+    reasons = _reasons(node, neighbours)
+    return {
+        "node": node.me.hex(),
+        "name": node.settings.name,
+        "mesh": node.mesh.hex(),
+        "mesh_name": secure.mesh_name,
+        "version": around.version,
+        "uptime_s": (now - around.started) // SECOND,
+        "verdict": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "members": counts,
+        "links": _links(node, neighbours),
+        "neighbours": neighbours,
+        "plan": _plan(node),
+        "roles": role_names(node),
+        "rejected": dict(sorted(around.rejected.items())),
+        "lsdb": {"origins": len(node.linkstate.lsdb)},
+    }
+
+
+def members(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """Everyone SWIM knows, this node included, in order of name."""
+    node = secure.node
+    rows = [
+        {
+            "node": member.node.hex(),
+            "name": member.name or name_of(node, member.node),
+            "state": STATE_SHOWN[member.state],
+            "incarnation": member.incarnation,
+            "since_s": (now - member.since) // SECOND,
+            "addresses": _addresses(node.linkstate.lsdb.get(member.node)),
+        }
+        for member in node.swim.members()
+    ]
+    return sorted(rows, key=lambda row: (row["name"], row["node"]))
+
+
+def network_global(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """The Global Topology: every link that both ends advertise."""
+    node = secure.node
+    lsdb = node.linkstate.lsdb
+    edges = [
+        {
+            "from": name_of(node, edge.u),
+            "to": name_of(node, edge.v),
+            "link": edge.key,
+            "metric": edge.weight,
+        }
+        for edge in from_lsdb(lsdb).edges
+    ]
+    nodes = [
+        {"node": origin.hex(), "name": lsa.name, "prefixes": [str(prefix) for prefix in lsa.prefixes]}
+        for origin, lsa in sorted(lsdb.items())
+    ]
+    nodes.sort(key=lambda row: (row["name"], row["node"]))
+    edges.sort(key=lambda row: (row["from"], row["to"], row["link"]))
+    return {"nodes": nodes, "edges": edges}
+
+
+def network_spt(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """One node's SPT-ECMP, computed here from the LSDB by the same code that makes plans."""
+    node = secure.node
+    root = find_node(node, arguments.get("node", "")) if arguments.get("node") else node.me
+    row = Planner(node.linkstate.lsdb, node.settings.mwt).row(root)
+    if row is None:
+        raise RequestError(f"{name_of(node, root)} has announced nothing yet: try again when it is up")
+    destinations = [
+        {
+            "name": name_of(node, entry.origin),
+            "distance": entry.distance,
+            "next_hops": [
+                {"name": name_of(node, hop.neighbour), "link": hop.link, "weight": hop.weight}
+                for hop in row.groups[entry.group]
+            ],
+            "prefixes": [str(prefix) for prefix in entry.prefixes],
+        }
+        for entry in row.entries
+        if entry.group >= 0
+    ]
+    destinations.sort(key=lambda item: (item["distance"], item["name"]))
+    return {"node": name_of(node, root), "destinations": destinations}
+
+
+def network_mwt(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """The Minimum-Weight Topology under a policy, and why each dropped link was dropped."""
+    node = secure.node
+    policy = arguments.get("policy") or node.settings.mwt
+    if policy not in ("shortest", "spanning"):
+        raise RequestError(f"unknown policy {policy!r}: say shortest or spanning")
+    result = minimum_weight(from_lsdb(node.linkstate.lsdb), policy)
+
+    def shown(edge: Any) -> dict[str, Any]:
+        return {"from": name_of(node, edge.u), "to": name_of(node, edge.v), "metric": edge.weight}
+
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return (row["from"], row["to"], row["metric"])
+
+    dropped = [shown(drop.edge) | {"reason": drop.sentence(lambda who: name_of(node, who))} for drop in result.dropped]
+    return {
+        "policy": policy,
+        "kept": sorted((shown(edge) for edge in result.kept), key=place),
+        "dropped": sorted(dropped, key=place),
+    }
+
+
+def routes(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """What this node's Forwarder has in the kernel, with whom each gateway is."""
+    node = secure.node
+    forwarder = node.forwarder
+    if forwarder is None:
+        raise RequestError("this node has no Forwarder: add fd to its roles")
+    who = forwarder.neighbours_by_gateway()
+    rows = []
+    for prefix, members_ in sorted(forwarder.wanted.items()):
+        hops = [
+            {
+                "name": name_of(node, who[gateway]),
+                "interface": interface(node, gateway.link),
+                "address": str(IPv6Address(gateway.address)),
+                "weight": weight,
+            }
+            for gateway, weight in members_
+        ]
+        rows.append({"prefix": str(prefix), "next_hops": hops})
+    return {"source": forwarder.plan_source, "routes": rows}
+
+
+def roles(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """The µ-services that run on this node, and what each is doing."""
+    node = secure.node
+    rows: list[dict[str, Any]] = []
+    if node.forwarder is not None:
+        rows.append({"role": "fd", "state": "on", "doing": f"forwards by plan of {node.forwarder.plan_source}"})
+    if node.processor is not None:
+        rows.append({"role": "tp", "state": "on", "doing": f"computed {node.processor.computations} plans"})
+    return rows
+
+
+def config(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """The configuration in effect."""
+    return dict(around.config)
+
+
+def greeters(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """Who greets on this node's links, members and strangers alike: the names that ``dmssd join`` takes."""
+    node = secure.node
+    rows = [
+        {
+            "name": seen.name,
+            "node": seen.node.hex(),
+            "mesh": seen.mesh.hex(),
+            "interface": interface(node, seen.link),
+            "address": seen.address,
+        }
+        for seen in node.meetings.seen_at.values()
+    ]
+    return sorted(rows, key=lambda row: (row["name"], row["interface"]))
+
+
+Query = Callable[[SecureNode, Surroundings, Arguments, Instant], Json]
+
+QUERIES: dict[str, Query] = {
+    query.__name__: query
+    for query in (
+        status,
+        members,
+        network_global,
+        network_mwt,
+        network_spt,
+        routes,
+        roles,
+        config,
+        greeters,
+    )
+}
+
+
+def name_of(node: Node, who: NodeId) -> str:
+    """A node's name where one is known, else its id."""
+    return node.names.get(who) or who.hex()
+
+
+def interface(node: Node, link: int) -> str:
+    """An interface's name where the link is up, else its number."""
+    up = node.links.get(link)
+    return up.name if up else f"if{link}"
+
+
+def find_node(node: Node, text: str) -> NodeId:
+    """The node of that name or id (eight hex digits suffice); ``RequestError`` where none or several fit."""
+    known = set(node.names) | set(node.linkstate.lsdb)
+    fits = sorted(who for who in known if node.names.get(who) == text)
+    if not fits and len(text) >= 8:
+        fits = sorted(who for who in known if who.hex().startswith(text.lower()))
+    if len(fits) != 1:
+        problem = f"{len(fits)} nodes are called {text!r}: give the id" if fits else f"no node is called {text!r}"
+        raise RequestError(f"{problem}; `dmssd member list` shows all")
+    return fits[0]
+
+
+def role_names(node: Node) -> list[str]:
+    """The roles that are switched on, sorted."""
+    return sorted(name for name, role in (("fd", node.forwarder), ("tp", node.processor)) if role is not None)
+
+
+def _addresses(lsa: Lsa | None) -> list[str]:
+    return [str(prefix).rsplit("/", 1)[0] for prefix in lsa.prefixes] if lsa else []
+
+
+def _neighbours(node: Node) -> list[dict[str, Any]]:
+    rows = [
+        {
+            "node": state.node.hex(),
+            "name": name_of(node, state.node),
+            "interface": interface(node, state.link),
+            "state": state.state,
+            "metric": state.metric,
+            "rtt_ms": None if state.rtt_ns is None else round(state.rtt_ns / 1e6, 3),
+        }
+        for state in node.adjacencies.neighbours()
+    ]
+    return sorted(rows, key=lambda row: (row["name"], row["interface"]))
+
+
+def _links(node: Node, neighbours: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    by_interface: dict[str, list[str]] = {}
+    for neighbour in neighbours:
+        by_interface.setdefault(neighbour["interface"], []).append(neighbour["name"])
+    return [
+        {"name": up.name, "link": up.link, "metric": up.metric, "neighbours": by_interface.get(up.name, [])}
+        for up in sorted(node.links.values(), key=lambda up: up.name)
+    ]
+
+
+def _plan(node: Node) -> dict[str, Any]:
+    forwarder = node.forwarder
+    if forwarder is None:
+        return {"source": "none", "routes": 0, "refused": 0}
+    return {"source": forwarder.plan_source, "routes": len(forwarder.wanted), "refused": forwarder.refused}
+
+
+def _reasons(node: Node, neighbours: list[dict[str, Any]]) -> list[str]:
+    reasons = [
+        f"neighbour {row['name']} on {row['interface']} is {row['state']}" for row in neighbours if row["state"] != "up"
+    ]
+    for member in node.swim.members():
+        if member.state in (State.SUSPECT, State.DEAD):
+            name = member.name or name_of(node, member.node)
+            reasons.append(f"member {name} is {STATE_SHOWN[member.state]}: look with `dmssd member list`")
+    if node.forwarder is not None and node.forwarder.refused:
+        reasons.append(f"the kernel refused {node.forwarder.refused} route writes: see the log, they are retried")
+    return reasons

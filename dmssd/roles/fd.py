@@ -1,0 +1,259 @@
+"""The Forwarder: takes the first acceptable row of a plan and keeps the kernel's forwarding table equal to it.
+
+Theory of operation. A row says, per destination, through which neighbours on which links. The Forwarder turns it into
+wanted groups of gateways, leaving out every neighbour whose adjacency is not up *now*: that is the local repair, done
+at once and by itself when an echo is lost (DESIGN 7). Everything else follows from one rule, ``diff(installed,
+wanted)``, run whenever either side changes; one batch is in flight at a time, and its outcome, or a fresh reading of
+the kernel, is the next ``installed``.
+
+Who computed does not matter: any TopologyProcessor's row is taken if it covers this node's own latest LSA and is in
+no origin older than the row in use. Where none comes within ``plan_patience`` of a change, the row is computed here
+with the same code (``plan: self``).
+
+At a restart the kernel still forwards by what the previous daemon left. Nothing is touched until every gateway in use
+is an adjacency again, or ``settle`` has gone by: a table half relearned must not replace one that works.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from dmssd.events import FibProgrammed, FibRead, Notice, ProgramFib
+from dmssd.roles.messages import PLAN_CODEC, PlanAck, PlanPush, row_digest
+from routing import fib
+from routing.fib import Gateway, Installed, Members
+from routing.lsa import LinkNumber, Lsa, Prefix
+from routing.neighbours import NeighbourDown, NeighbourUp
+from routing.plan import ROW_CODEC, Planner, Row, acceptable
+from sansio.core import Rejected, Wake
+from sansio.errors import RemoteProtocolError
+from sansio.ids import NodeId
+from sansio.instant import MILLISECOND, SECOND, Duration, Instant, after, earliest
+
+
+@dataclass(frozen=True, slots=True)
+class ForwarderConfig:
+    """How long a Forwarder waits for others.
+
+    ``plan_patience``: raising it spares own computations, lowering it repairs sooner where no TopologyProcessor is
+    left. ``settle``: how long after a restart the routes found in the kernel are kept untouched at most.
+    ``retry_first`` and ``retry_max`` bound the pace at which refused writes are tried again.
+    """
+
+    plan_patience: Duration = Duration(200 * MILLISECOND)
+    settle: Duration = Duration(8 * SECOND)
+    retry_first: Duration = Duration(100 * MILLISECOND)
+    retry_max: Duration = Duration(5 * SECOND)
+    policy: str = "shortest"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReceived:
+    """A message on the plan channel from an authenticated member that this node takes plans from."""
+
+    source: NodeId
+    name: str
+    push: PlanPush
+
+
+@dataclass(frozen=True, slots=True)
+class LsdbMoved:
+    """The link-state database changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendPlan:
+    """Send a plan-channel message to a member."""
+
+    to: NodeId
+    payload: bytes
+
+
+ForwarderEvent = NeighbourUp | NeighbourDown | PlanReceived | LsdbMoved | FibProgrammed | FibRead | Wake
+ForwarderAction = SendPlan | ProgramFib | Notice | Rejected
+
+
+class Forwarder:
+    """One node's data plane. ``lsdb`` is a live, read-only view of the node's link-state database."""
+
+    def __init__(self, me: NodeId, lsdb: Mapping[NodeId, Lsa], config: ForwarderConfig) -> None:
+        self._me = me
+        self._lsdb = lsdb
+        self._config = config
+        self._gateways: dict[tuple[NodeId, LinkNumber], Gateway] = {}
+        self._in_flight: ProgramFib | None = None
+        self._batches = 0
+        self._check_at: Instant | None = None
+        self._settle_until: Instant | None = None
+        self._retry_at: Instant | None = None
+        self._retry_wait = config.retry_first
+        self.installed: Installed | None = None
+        self.wanted: dict[Prefix, Members] = {}
+        self.row: Row | None = None
+        self.plan_source = "none"
+        self.refused = 0
+
+    def handle(self, event: ForwarderEvent, now: Instant) -> list[ForwarderAction]:
+        """The core's door."""
+        match event:
+            case PlanReceived():
+                return self._on_plan(event, now)
+            case LsdbMoved():
+                self._check_at = self._check_at or after(now, self._config.plan_patience)
+                return []
+            case NeighbourUp():
+                self._gateways[event.node, event.link] = Gateway(event.link, _packed(event.address))
+                return self._rewant(now)
+            case NeighbourDown():
+                return self._on_neighbour_down(event, now)
+            case FibProgrammed():
+                return self._on_programmed(event, now)
+            case FibRead():
+                return self._on_read(event.installed, now)
+            case Wake():
+                return self._on_wake(now)
+            case _:
+                assert_never(event)
+
+    def deadline(self) -> Instant | None:
+        """When to check the plan, end the settling, or retry a refused write."""
+        return earliest(self._check_at, self._settle_until, self._retry_at)
+
+    def neighbours_by_gateway(self) -> dict[Gateway, NodeId]:
+        """Whose each usable gateway is."""
+        return {gateway: node for (node, _), gateway in self._gateways.items()}
+
+    # Plans
+
+    def _on_plan(self, event: PlanReceived, now: Instant) -> list[ForwarderAction]:
+        push = event.push
+        if row_digest(push.row) != push.digest:
+            return [Rejected(event.name, "plan row does not match its digest")]
+        try:
+            row = ROW_CODEC.decode(push.row, event.name)
+        except RemoteProtocolError as problem:
+            return [Rejected(event.name, f"plan row {problem.reason}")]
+        if row.forwarder != self._me:
+            return [Rejected(event.name, "plan row is another forwarder's")]
+        own = self._lsdb.get(self._me)
+        fits = own is not None and acceptable(row, self._me, own.sequence, self.row)
+        answer = PlanAck(push.digest, fits, "" if fits else "older than what this forwarder knows")
+        actions: list[ForwarderAction] = [SendPlan(event.source, PLAN_CODEC.encode(answer))]
+        if fits and row != self.row:
+            actions += self._install(row, f"tp {event.name}", now)
+        return actions
+
+    def _check_plan(self, now: Instant) -> list[ForwarderAction]:
+        if self._is_current():
+            return []
+        row = Planner(self._lsdb, self._config.policy).row(self._me)
+        if row is None or row == self.row:
+            return []
+        return self._install(row, "self", now)
+
+    def _is_current(self) -> bool:
+        # Cheaper than computing: a row that names every origin of the LSDB at its present sequence was made of it.
+        if self.row is None:
+            return False
+        covered = {entry.origin: entry.sequence for entry in self.row.entries}
+        return all(covered.get(origin) == lsa.sequence for origin, lsa in self._lsdb.items())
+
+    def _install(self, row: Row, source: str, now: Instant) -> list[ForwarderAction]:
+        self.row = row
+        changed = source != self.plan_source
+        self.plan_source = source
+        actions: list[ForwarderAction] = [Notice("plan.source", {"source": source})] if changed else []
+        return actions + self._rewant(now)
+
+    # Neighbours
+
+    def _on_neighbour_down(self, event: NeighbourDown, now: Instant) -> list[ForwarderAction]:
+        self._gateways.pop((event.node, event.link), None)
+        return self._rewant(now)
+
+    # The kernel
+
+    def _rewant(self, now: Instant) -> list[ForwarderAction]:
+        self.wanted = wanted_routes(self.row, self._gateways) if self.row else {}
+        self._retry_at = None
+        return self._reconcile(now)
+
+    def _reconcile(self, now: Instant) -> list[ForwarderAction]:
+        if self.installed is None or self._in_flight is not None or self._is_settling(now):
+            return []
+        operations = fib.diff(self.installed, self.wanted)
+        if not operations:
+            return []
+        self._batches += 1
+        self._in_flight = ProgramFib(self._batches, operations)
+        return [self._in_flight]
+
+    def _is_settling(self, now: Instant) -> bool:
+        if self._settle_until is None or self.installed is None:
+            return False
+        known = set(self._gateways.values())
+        if now < self._settle_until and not known.issuperset(self.installed.nexthops.values()):
+            return True
+        if now < self._settle_until and self.row is None:
+            return True
+        self._settle_until = None
+        return False
+
+    def _on_programmed(self, event: FibProgrammed, now: Instant) -> list[ForwarderAction]:
+        batch = self._in_flight
+        if batch is None or batch.batch != event.batch or self.installed is None:
+            return []
+        self._in_flight = None
+        self.installed = fib.applied(self.installed, batch.operations, event.failures)
+        self.refused = len(event.failures)
+        if event.failures:
+            self._retry_at = after(now, self._retry_wait)
+            self._retry_wait = Duration(min(self._retry_wait * 2, self._config.retry_max))
+            position, errno = event.failures[0]
+            facts = {"operation": str(batch.operations[position]), "errno": errno, "count": self.refused}
+            return [Notice("fib.refused", facts)]
+        self._retry_wait = self._config.retry_first
+        return self._reconcile(now)
+
+    def _on_read(self, installed: Installed, now: Instant) -> list[ForwarderAction]:
+        if self.installed is None and installed.routes:
+            self._settle_until = after(now, self._config.settle)
+        self.installed = installed
+        self._in_flight = None
+        return [] if self._retry_at is not None else self._reconcile(now)
+
+    def _on_wake(self, now: Instant) -> list[ForwarderAction]:
+        actions: list[ForwarderAction] = []
+        if self._check_at is not None and now >= self._check_at:
+            self._check_at = None
+            actions += self._check_plan(now)
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+        return actions + self._reconcile(now)
+
+
+def wanted_routes(row: Row, gateways: Mapping[tuple[NodeId, LinkNumber], Gateway]) -> dict[Prefix, Members]:
+    """What the kernel should hold for ``row``, given the adjacencies that are up.
+
+    A prefix that several origins announce goes to the nearest of them, to all of those at equal distance; one that no
+    usable gateway leads to is left out.
+    """
+    groups = [
+        {gateways[hop.neighbour, hop.link]: hop.weight for hop in group if (hop.neighbour, hop.link) in gateways}
+        for group in row.groups
+    ]
+    nearest: dict[Prefix, tuple[int, dict[Gateway, int]]] = {}
+    for entry in row.entries:
+        members = groups[entry.group] if entry.group >= 0 else {}
+        for prefix in entry.prefixes:
+            distance, known = nearest.get(prefix, (entry.distance, {}))
+            if entry.distance < distance or prefix not in nearest:
+                nearest[prefix] = (entry.distance, members)
+            elif entry.distance == distance:
+                nearest[prefix] = (distance, known | members)
+    return {prefix: tuple(sorted(members.items())) for prefix, (_, members) in nearest.items() if members}
+
+
+def _packed(address: str) -> bytes:
+    return ipaddress.IPv6Address(address).packed

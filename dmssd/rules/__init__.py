@@ -1,0 +1,1 @@
+"""Rules that tie two cores together, one to a file; ``node.py`` itself holds none."""

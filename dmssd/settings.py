@@ -1,0 +1,22 @@
+"""What a node needs to know before it starts: plain values, made from the configuration by the driver."""
+
+from dataclasses import dataclass, field
+
+from gossip.swim import SwimConfig
+from routing.adjacency import AdjacencyConfig
+from routing.lsa import Prefix
+
+ROLES = ("fd", "tp")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """``prefixes`` are the node's own addresses; ``tps`` names (or hex ids) of the members that compute for all."""
+
+    name: str
+    prefixes: tuple[Prefix, ...] = ()
+    roles: frozenset[str] = frozenset(ROLES)
+    tps: tuple[str, ...] = ()
+    mwt: str = "shortest"
+    liveness: AdjacencyConfig = field(default_factory=AdjacencyConfig)
+    swim: SwimConfig = field(default_factory=SwimConfig)

@@ -1,0 +1,288 @@
+"""What must hold, judged from outside with the truth in hand. Each checker returns findings with their reason.
+
+*Always*, with faults going on:
+
+- :class:`FalseDeaths`: nobody is held dead who was running, reachable and undisturbed for longer than a grace.
+- :class:`Forwarding`: no packet loops, and none is lost between connected machines, for longer than a bound.
+
+*At rest* (:func:`unrest`), once faults have healed: databases equal, forwarding tables equal to naive Bellman-Ford on
+the true topology, everyone alive in everyone's view, test packets of several flows arriving on shortest paths.
+
+A machine whose daemon is away or held keeps forwarding by what it last knew (DESIGN 7, fail static). That is promised,
+and so is not held against the others: a path that the true shortest paths lead over such a machine is not judged.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dmssd.sim import packets, truth
+from dmssd.sim.world import Daemon, Machine, World, seconds_of
+from routing.fib import Gateway
+from routing.lsa import Lsa, Prefix
+from sansio.ids import NodeId
+from sansio.instant import SECOND, Duration, Instant
+
+FLOWS = range(4)
+FINDINGS_PER_CHECK_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule broken; ``at`` in simulated seconds."""
+
+    at: float
+    checker: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.at:9.3f} s  {self.checker}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """How to read a daemon's opinions: SWIM states by member, and its link-state database."""
+
+    members: Callable[[Daemon], Mapping[NodeId, str]]
+    lsdb: Callable[[Daemon], Mapping[NodeId, Lsa]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How long is too long.
+
+    ``death_grace`` covers a suspicion, its spreading and its refutation; ``loop`` and ``hole`` a detection, a flood and
+    a plan, and for ``hole`` also finding a neighbour again; ``fresh``: how long after its start a daemon may still
+    forward by what it found in the kernel.
+    """
+
+    death_grace: Duration = Duration(15 * SECOND)
+    loop: Duration = Duration(3 * SECOND)
+    hole: Duration = Duration(8 * SECOND)
+    fresh: Duration = Duration(9 * SECOND)
+
+
+class FalseDeaths:
+    """No false death without a fault.
+
+    The subject's excuses: its daemon was not running, some running daemon could not reach it through running daemons
+    over working cables, or a loss burst was on. A rumour that began with an excuse must be refuted within the grace.
+    """
+
+    def __init__(self, world: World, views: Views, bounds: Bounds) -> None:
+        self._world = world
+        self._views = views
+        self._grace = bounds.death_grace
+        self._excused: dict[int, Instant] = {machine.number: world.now for machine in world.machines}
+        self._current: list[int] = []
+        self._judged = -1
+
+    def check(self) -> list[Finding]:
+        """Look at every running daemon's members."""
+        world = self._world
+        if world.changes != self._judged:
+            for number in self._current:  # the excuse lasted until this change
+                self._excused[number] = world.now
+            self._judged = world.changes
+            self._current = self._disturbed()
+        for number in self._current:
+            self._excused[number] = world.now
+        findings = []
+        for observer in world.machines:
+            if not observer.running or observer.daemon is None or not self._is_undisturbed(observer):
+                continue
+            for node, state in self._views.members(observer.daemon).items():
+                subject = world.by_node.get(node)
+                if state == "dead" and subject is not None and self._is_undisturbed(subject):
+                    waited = (world.now - self._excused[subject.number]) / SECOND
+                    text = f"{observer} holds {subject} dead, which nothing has disturbed for {waited:.1f} s"
+                    findings.append(Finding(seconds_of(world), "false death", text))
+        return findings[:FINDINGS_PER_CHECK_MAX]
+
+    def _is_undisturbed(self, machine: Machine) -> bool:
+        return self._world.now - self._excused[machine.number] > self._grace
+
+    def _disturbed(self) -> list[int]:
+        world = self._world
+        everyone = [machine.number for machine in world.machines]
+        if any(cable.lossy for cable in world.network.cables):
+            return everyone
+        running = [machine.number for machine in world.machines if machine.running]
+        parts = truth.components(truth.hops(world, running), running)
+        return everyone if len(set(parts.values())) != 1 else [n for n in everyone if n not in parts]
+
+
+class Forwarding:
+    """No lasting loop and no lasting black hole.
+
+    All ways of all packets between all machines are followed through the programmed tables whenever those or the world
+    have changed. ``worst_loop`` and ``worst_hole`` keep the longest seen, within bounds or not.
+    """
+
+    def __init__(self, world: World, bounds: Bounds) -> None:
+        self._world = world
+        self._bounds = bounds
+        self._bad: dict[tuple[int, Prefix], tuple[Instant, packets.Trace]] = {}
+        self._unfair: dict[tuple[int, int], Instant] = {}
+        self._reported: set[tuple[int, Prefix]] = set()
+        self._traced: tuple[int, int] = (-1, -1)
+        self._judged: tuple[int, frozenset[int]] | None = None
+        self._judgeable: set[tuple[int, int]] = set()
+        self.worst_loop = Duration(0)
+        self.worst_hole = Duration(0)
+
+    def check(self) -> list[Finding]:
+        """Follow packets, then judge what has been bad for too long."""
+        self._judge_fairness()
+        self._trace()
+        findings = []
+        for (source, prefix), (since, trace) in self._bad.items():
+            destination = trace_target(self._world, prefix)
+            finding = self._finding(source, destination, since, trace)
+            if finding and (source, prefix) not in self._reported:
+                self._reported.add((source, prefix))
+                findings.append(Finding(seconds_of(self._world), *finding))
+        return findings[:FINDINGS_PER_CHECK_MAX]
+
+    def _finding(self, source: int, destination: int, since: Instant, trace: packets.Trace) -> tuple[str, str] | None:
+        now = self._world.now
+        if (source, destination) not in self._judgeable:
+            return None
+        lasted = Duration(now - max(since, self._unfair.get((source, destination), since)))
+        way = " > ".join(str(self._world.machines[number]) for number in trace.path)
+        names = f"{self._world.machines[source]} to {self._world.machines[destination]}"
+        if trace.is_loop:
+            self.worst_loop = max(self.worst_loop, lasted)
+            text = f"{names} has looped for {lasted / SECOND:.1f} s: {way}"
+            return ("lasting loop", text) if lasted > self._bounds.loop else None
+        self.worst_hole = max(self.worst_hole, lasted)
+        text = f"{names} has been lost for {lasted / SECOND:.1f} s: {way}: {trace.problem}"
+        return ("lasting black hole", text) if lasted > self._bounds.hole else None
+
+    def _trace(self) -> None:
+        world = self._world
+        state = (world.changes, sum(machine.kernel.changes for machine in world.machines))
+        if state == self._traced:
+            return
+        self._traced = state
+        bad = {}
+        for destination in world.machines:
+            for prefix in destination.prefixes if destination.powered else ():
+                for source, trace in packets.spread(world, prefix).items():
+                    if trace.problem:
+                        since = self._bad.get((source, prefix), (world.now, trace))[0]
+                        bad[source, prefix] = (since, trace)
+        self._bad = bad
+        self._reported &= bad.keys()
+
+    def _judge_fairness(self) -> None:
+        world = self._world
+        stale = frozenset(machine.number for machine in world.machines if self._is_stale(machine))
+        if self._judged != (world.changes, stale):
+            self._judged = (world.changes, stale)
+            lossy = any(cable.lossy for cable in world.network.cables)
+            fair = set() if lossy else self._fair_pairs(stale)
+            for pair in fair - self._judgeable:
+                self._unfair[pair] = world.now
+            self._judgeable = fair
+
+    def _is_stale(self, machine: Machine) -> bool:
+        if not machine.powered:
+            return False
+        return not machine.running or self._world.now - machine.since <= self._bounds.fresh
+
+    def _fair_pairs(self, stale: frozenset[int]) -> set[tuple[int, int]]:
+        powered = [machine.number for machine in self._world.machines if machine.powered]
+        routes = truth.bellman_ford(truth.hops(self._world, powered), powered)
+        fair = set()
+        for destination in powered:
+            # In order of distance, so that every next hop is judged before those that use it (metrics are above 0).
+            clean = {destination}
+            for source in sorted(routes.distance[destination], key=lambda node: routes.distance[destination][node]):
+                hops = routes.next_hops[destination].get(source, ())
+                if hops and source not in stale and all(hop.target in clean for hop in hops):
+                    clean.add(source)
+                    fair.add((source, destination))
+        return fair
+
+
+def trace_target(world: World, prefix: Prefix) -> int:
+    """Whose address ``prefix`` is."""
+    return next(machine.number for machine in world.machines if machine.kernel.is_local(prefix))
+
+
+def unrest(world: World, views: Views) -> list[Finding]:
+    """Why the world is not at rest; empty when everything is as it should be."""
+    present = [machine for machine in world.machines if machine.daemon is not None]
+    texts = [("members", text) for text in _members(present, views)]
+    texts += [("lsdb", text) for text in _databases(present, views)]
+    if not texts:
+        texts = [("fib", text) for text in _tables(world, present)]
+    if not texts:
+        texts = [("packets", text) for text in _packets(world, present)]
+    return [Finding(seconds_of(world), checker, text) for checker, text in texts[:FINDINGS_PER_CHECK_MAX]]
+
+
+def _members(present: list[Machine], views: Views) -> list[str]:
+    texts = []
+    for observer in present:
+        assert observer.daemon is not None
+        states = views.members(observer.daemon)
+        seen = ((subject, states.get(subject.node, "unknown")) for subject in present if subject is not observer)
+        texts += [f"{observer} holds {subject} {state}, which runs" for subject, state in seen if state != "alive"]
+    return texts
+
+
+def _databases(present: list[Machine], views: Views) -> list[str]:
+    texts = []
+    expected = {machine.node: machine for machine in present}
+    databases = {machine.number: views.lsdb(machine.daemon) for machine in present if machine.daemon}
+    for holder in present:
+        lsdb = databases[holder.number]
+        for node, origin in expected.items():
+            own, held = databases[origin.number].get(node), lsdb.get(node)
+            if held is None:
+                texts.append(f"{holder} has no LSA of {origin}")
+            elif own is not None and held != own:
+                texts.append(f"{holder} has {_summary(held)} of {origin}, which says {_summary(own)}")
+    return texts
+
+
+def _summary(lsa: Lsa) -> str:
+    links = " ".join(f"{adjacency.link}:{adjacency.metric}" for adjacency in lsa.adjacencies)
+    return f"sequence {lsa.sequence} [{links}]"
+
+
+def _tables(world: World, present: list[Machine]) -> list[str]:
+    texts = []
+    numbers = [machine.number for machine in present]
+    routes = truth.bellman_ford(truth.hops(world, numbers), numbers)
+    for machine in present:
+        for destination in present:
+            wanted = truth.gateways(routes.next_hops[destination.number].get(machine.number, ()))
+            for prefix in destination.prefixes:
+                held = frozenset(gateway for gateway, _ in machine.kernel.gateways(prefix))
+                if held != wanted:
+                    has, needs = _links(held), _links(wanted)
+                    texts.append(f"{machine} sends {prefix} ({destination}) by [{has}], Bellman-Ford by [{needs}]")
+        known = {prefix for destination in present for prefix in destination.prefixes}
+        extra = sorted(str(prefix) for prefix in machine.kernel.installed().routes if prefix not in known)
+        texts += [f"{machine} has a route to {prefix}, which is nobody's" for prefix in extra]
+    return texts
+
+
+def _links(gateways: frozenset[Gateway]) -> str:
+    return " ".join(str(link) for link in sorted(gateway.link for gateway in gateways))
+
+
+def _packets(world: World, present: list[Machine]) -> list[str]:
+    texts = []
+    numbers = [machine.number for machine in present]
+    parts = truth.components(truth.hops(world, numbers), numbers)
+    for source in present:
+        for destination in present:
+            if parts[source.number] != parts[destination.number]:
+                continue
+            for prefix in destination.prefixes:
+                traces = [packets.send(world, source.number, prefix, flow) for flow in FLOWS]
+                texts += [f"{source} to {prefix}: {trace.problem}" for trace in traces if trace.problem]
+    return texts

@@ -1,0 +1,153 @@
+"""Named faults, each with a beginning and an end, drawn by seed or written down by a test.
+
+kind            | targets           | what happens
+link-down       | one cable         | carrier lost at both ends
+silent-drop     | one cable         | nothing passes, carrier stays
+one-way-drop    | one cable         | nothing passes in one direction (``amount`` = the side that is not heard, 0 or 1)
+partition       | nodes of one side | every cable between them and the rest drops silently
+loss-burst      | none              | every cable loses a share ``amount`` of all packets
+crash-daemon    | one node          | SIGKILL; kernel and disk stay; started again at the end
+torn-daemon     | one node          | the same, between two actions of one batch
+crash-machine   | one node          | power lost, no carrier event; disk stays; started again at the end
+stall-daemon    | one node          | the process is held, its sockets fill
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dmssd.sim.network import Cable
+from dmssd.sim.world import World
+from sansio.instant import SECOND, Instant, seconds
+
+BURST_LOSS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """``begin`` and ``end`` in simulated nanoseconds."""
+
+    kind: str
+    begin: Instant
+    end: Instant
+    targets: tuple[int, ...] = ()
+    amount: float = 0.0
+
+    def __str__(self) -> str:
+        span = f"{(self.begin - SECOND) / SECOND:.3f}..{(self.end - SECOND) / SECOND:.3f} s"
+        return f"{span} {self.kind} {','.join(map(str, self.targets))}".rstrip()
+
+
+Plan = tuple[Fault, ...]
+
+
+def begin(world: World, fault: Fault) -> None:
+    """Let the fault set in."""
+    match fault.kind:
+        case "link-down":
+            world.unplug(_cable(world, fault))
+        case "silent-drop" | "one-way-drop" | "partition":
+            _drop(world, fault, 1)
+        case "loss-burst":
+            for cable in world.network.cables:
+                cable.bursts.append(fault.amount)
+            world.changes += 1
+        case "stall-daemon":
+            world.stall(world.machines[fault.targets[0]])
+        case "crash-daemon" | "torn-daemon" | "crash-machine":
+            machine = world.machines[fault.targets[0]]
+            machine.stopped += 1
+            if fault.kind == "crash-machine":
+                world.stop_machine(machine)
+            else:
+                world.stop_daemon(machine, torn=fault.kind == "torn-daemon")
+        case _:
+            raise ValueError(f"no fault {fault.kind!r}; there are {', '.join(_DRAWS)}")
+
+
+def end(world: World, fault: Fault) -> None:
+    """Heal what ``begin`` did, and only that."""
+    match fault.kind:
+        case "link-down":
+            world.plug(_cable(world, fault))
+        case "silent-drop" | "one-way-drop" | "partition":
+            _drop(world, fault, -1)
+        case "loss-burst":
+            for cable in world.network.cables:
+                cable.bursts.remove(fault.amount)
+            world.changes += 1
+        case "stall-daemon":
+            world.resume(world.machines[fault.targets[0]])
+        case _:
+            machine = world.machines[fault.targets[0]]
+            machine.stopped -= 1
+            machine.torn = False
+            if machine.stopped == 0:
+                world.start(machine)
+
+
+def draw(rng: random.Random, world: World, count: int, first: Instant, last: Instant) -> Plan:
+    """``count`` faults that begin at ``first`` or later and have ended by ``last``, in order of their beginning."""
+    kinds = list(_DRAWS)
+    faults = []
+    for _ in range(count):
+        kind = rng.choice(kinds)
+        length = min(seconds(rng.choice((0.2, 1.0, 3.0, 8.0)) * rng.uniform(0.5, 1.5)), (last - first) // 2)
+        start = Instant(rng.randrange(first, last - length))
+        targets, amount = _DRAWS[kind](rng, world)
+        faults.append(Fault(kind, start, Instant(start + length), targets, amount))
+    return tuple(sorted(faults, key=lambda fault: fault.begin))
+
+
+def _cable(world: World, fault: Fault) -> Cable:
+    return world.network.cables[fault.targets[0]]
+
+
+def _drop(world: World, fault: Fault, count: int) -> None:
+    if fault.kind == "one-way-drop":
+        world.drop(_cable(world, fault), int(fault.amount), count)
+        return
+    cables = [_cable(world, fault)]
+    if fault.kind == "partition":
+        side = set(fault.targets)
+        cables = [cable for cable in world.network.cables if len({end[0] in side for end in cable.ends}) == 2]
+    for cable in cables:
+        world.drop(cable, 0, count)
+        world.drop(cable, 1, count)
+
+
+_Drawn = tuple[tuple[int, ...], float]
+
+
+def _draw_cable(rng: random.Random, world: World) -> _Drawn:
+    return (rng.randrange(len(world.network.cables)),), 0.0
+
+
+def _draw_side(rng: random.Random, world: World) -> _Drawn:
+    return _draw_cable(rng, world)[0], float(rng.randrange(2))
+
+
+def _draw_node(rng: random.Random, world: World) -> _Drawn:
+    return (rng.randrange(len(world.machines)),), 0.0
+
+
+def _draw_partition(rng: random.Random, world: World) -> _Drawn:
+    numbers = range(len(world.machines))
+    return tuple(sorted(rng.sample(numbers, rng.randint(1, len(numbers) // 2)))), 0.0
+
+
+def _draw_burst(rng: random.Random, world: World) -> _Drawn:
+    return (), BURST_LOSS
+
+
+_DRAWS: dict[str, Callable[[random.Random, World], _Drawn]] = {
+    "link-down": _draw_cable,
+    "silent-drop": _draw_cable,
+    "one-way-drop": _draw_side,
+    "partition": _draw_partition,
+    "loss-burst": _draw_burst,
+    "crash-daemon": _draw_node,
+    "torn-daemon": _draw_node,
+    "crash-machine": _draw_node,
+    "stall-daemon": _draw_node,
+}

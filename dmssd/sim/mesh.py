@@ -1,0 +1,91 @@
+"""Worlds of real ``SecureNode``s: identities and memberships by the seed, everybody admitted or everybody alone."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from dmssd.secure import SecureNode, stored_membership
+from dmssd.security.certificate import CAPABILITY_ADMIN, Credentials, Subject, found, issue, new_serial
+from dmssd.security.identity import Identity
+from dmssd.settings import NodeSettings
+from dmssd.sim.checkers import Views
+from dmssd.sim.network import Quality
+from dmssd.sim.shapes import Shape
+from dmssd.sim.world import Daemon, Start, World, prefixes_of
+from routing.lsa import Lsa
+from sansio.ids import NodeId
+
+MESH_NAME = "sim"
+WALL_S = 1_700_000_000
+PROCESSORS = 3
+
+Plant = Callable[[SecureNode], None]
+"""Alters a daemon after its start: how tests plant bugs."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeshOptions:
+    """``admitted``: all start as members of one mesh; else each founds its own and must join by token."""
+
+    admitted: bool = True
+    processors: int = PROCESSORS
+    quality: Quality = field(default_factory=Quality)
+    plant: Plant | None = None
+
+
+def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
+    """A world of ``shape``, its daemons not yet started."""
+    chosen = options or MeshOptions()
+    identities = tuple(Identity(_bytes(seed, "identity", number, 32)) for number in range(shape.nodes))
+    disks = _memberships(seed, identities) if chosen.admitted else {}
+    # The processors are spread over the shape, not crowded in one corner.
+    spread = max(1, shape.nodes // chosen.processors) if chosen.processors else shape.nodes
+    tps = tuple(f"n{number}" for number in range(0, shape.nodes, spread))[: chosen.processors]
+
+    def boot(start: Start) -> Daemon:
+        machine = start.machine
+        settings = NodeSettings(name=machine.name, prefixes=prefixes_of(machine.number), tps=tps)
+        identity = identities[machine.number]
+        secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy, WALL_S)
+        if chosen.plant is not None:
+            chosen.plant(secure)
+        return secure
+
+    return World(seed, shape, tuple(identity.node for identity in identities), boot, chosen.quality, disks)
+
+
+def secure_of(daemon: Daemon) -> SecureNode:
+    """The node that a machine of these worlds runs."""
+    assert isinstance(daemon, SecureNode)
+    return daemon
+
+
+def _members(daemon: Daemon) -> dict[NodeId, str]:
+    return {member.node: member.state for member in secure_of(daemon).node.swim.members()}
+
+
+def _lsdb(daemon: Daemon) -> Mapping[NodeId, Lsa]:
+    return secure_of(daemon).node.linkstate.lsdb
+
+
+VIEWS = Views(_members, _lsdb)
+
+
+def _memberships(seed: int, identities: tuple[Identity, ...]) -> dict[int, dict[str, bytes]]:
+    founder = found(identities[0], "n0", MESH_NAME, lambda size: _bytes(seed, "founding", 0, size))
+    # One other admin admits every third member, so that chains of different lengths meet.
+    deputy = Credentials.load(identities[1], _issue(founder, identities[1], 1, seed, CAPABILITY_ADMIN))
+    disks = {0: stored_membership(founder.chain), 1: stored_membership(deputy.chain)}
+    for number in range(2, len(identities)):
+        issuer = deputy if number % 3 == 0 else founder
+        disks[number] = stored_membership(_issue(issuer, identities[number], number, seed))
+    return disks
+
+
+def _issue(issuer: Credentials, identity: Identity, number: int, seed: int, capabilities: int = 0) -> bytes:
+    subject = Subject(identity.key, identity.x25519, f"n{number}")
+    return issue(issuer, subject, new_serial(lambda size: _bytes(seed, "serial", number, size)), capabilities)
+
+
+def _bytes(seed: int, purpose: str, number: int, size: int) -> bytes:
+    return hashlib.blake2b(f"{seed}/{purpose}/{number}".encode(), digest_size=size).digest()

@@ -1,0 +1,89 @@
+"""What only the simulator knows: which machines and cables really work, and what routing should follow from it.
+
+The reference is the naive Bellman-Ford relaxation (Ford 1956: relax every edge until nothing changes), which shares no
+line and no idea with :mod:`routing.spf`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dmssd.sim.world import World
+from routing.fib import Gateway
+from routing.lsa import LinkNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A directed edge: leaving ``source`` by interface ``link`` one comes to ``target`` at ``address``."""
+
+    source: int
+    link: LinkNumber
+    target: int
+    address: bytes
+    metric: int
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """``distance[d][u]`` from u to d; ``next_hops[d][u]`` every first hop of a shortest path. Unreachable: absent."""
+
+    distance: dict[int, dict[int, int]]
+    next_hops: dict[int, dict[int, tuple[Hop, ...]]]
+
+
+def hops(world: World, machines: Iterable[int]) -> list[Hop]:
+    """Every cable that passes both ways between two of ``machines``, once per direction."""
+    among = set(machines)
+    found = []
+    for cable in world.network.cables:
+        if not cable.usable or not {end[0] for end in cable.ends} <= among:
+            continue
+        for side in (0, 1):
+            (source, link), (target, remote) = cable.ends[side], cable.ends[1 - side]
+            address = world.machines[target].kernel.interfaces[remote].packed
+            found.append(Hop(source, link, target, address, cable.metrics[side]))
+    return found
+
+
+def bellman_ford(edges: list[Hop], nodes: Iterable[int]) -> Routes:
+    """Shortest paths between all ``nodes``."""
+    routes = Routes({}, {})
+    for destination in nodes:
+        distance = {destination: 0}
+        changed = True
+        while changed:
+            changed = False
+            for edge in edges:
+                if edge.target in distance:
+                    candidate = edge.metric + distance[edge.target]
+                    if candidate < distance.get(edge.source, candidate + 1):
+                        distance[edge.source] = candidate
+                        changed = True
+        tight: dict[int, list[Hop]] = {}
+        for edge in edges:
+            if edge.source == destination or edge.source not in distance or edge.target not in distance:
+                continue
+            if distance[edge.source] == edge.metric + distance[edge.target]:
+                tight.setdefault(edge.source, []).append(edge)
+        routes.distance[destination] = distance
+        routes.next_hops[destination] = {source: tuple(found) for source, found in tight.items()}
+    return routes
+
+
+def components(edges: list[Hop], nodes: Iterable[int]) -> dict[int, int]:
+    """For each node the lowest number of a node it is connected with."""
+    leader = {node: node for node in sorted(nodes)}
+    changed = True
+    while changed:
+        changed = False
+        for edge in edges:
+            low = min(leader[edge.source], leader[edge.target])
+            if leader[edge.source] != low or leader[edge.target] != low:
+                leader[edge.source] = leader[edge.target] = low
+                changed = True
+    return leader
+
+
+def gateways(found: Iterable[Hop]) -> frozenset[Gateway]:
+    """The gateways that a kernel needs for these first hops."""
+    return frozenset(Gateway(hop.link, hop.address) for hop in found)

@@ -1,0 +1,422 @@
+"""A world: N machines with one daemon each, cables between them, and the one loop that moves them.
+
+Theory of operation. The world does for each daemon what ``driver/loop.py`` does for a real one: it hands in events one
+at a time, performs the returned actions in order, reads the deadline and wakes the daemon no earlier. Daemons know of
+one another only what arrives as bytes. A machine outlives its daemon: its kernel answers echoes and forwards by the
+routes that the daemon left, its disk keeps what was persisted.
+
+Everything that happens is folded into ``digest()``: two runs with the same digest had the same events in the same
+order at the same nanoseconds.
+
+Deviation from a real machine: performing a batch of FIB operations takes a fixed time per operation, and the batch
+is atomic with respect to link events; the driver writes it with one send, which comes to the same.
+"""
+
+import hashlib
+import ipaddress
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dmssd.events import (
+    Datagram,
+    EchoReplied,
+    FibProgrammed,
+    FibRead,
+    Halt,
+    LinkDown,
+    LinkUp,
+    NodeAction,
+    NodeEvent,
+    Notice,
+    PinNeighbour,
+    ProgramFib,
+    Reply,
+    Request,
+    SendDatagram,
+    SendEcho,
+)
+from dmssd.sim.clock import Clock, SimulationError, seeded
+from dmssd.sim.disk import Disk
+from dmssd.sim.kernel import Interface, Kernel
+from dmssd.sim.network import Cable, EchoReply, EchoRequest, Network, Packet, Port, Quality, Udp
+from dmssd.sim.shapes import Shape
+from routing.lsa import LinkNumber, Prefix
+from sansio.core import Persist, Rejected, Wake
+from sansio.ids import NodeId
+from sansio.instant import MICROSECOND, MILLISECOND, SECOND, Duration, Instant
+from sansio.wire import DATAGRAM_BYTES_MAX
+
+FIRST_LINK = 2
+NOTICES_MAX = 5_000
+INBOX_MAX = 4_000
+"""What a stalled daemon's socket buffers hold; beyond, packets are lost."""
+
+WAKE_LATENESS_MAX = Duration(500 * MICROSECOND)
+CARRIER_LATENESS_MAX = Duration(6 * MILLISECOND)
+FIB_LATENESS = Duration(200 * MICROSECOND)
+FIB_OPERATION = Duration(12 * MICROSECOND)
+
+
+class Daemon(Protocol):
+    """What runs on a machine: a ``SecureNode``, or a toy in the simulator's own tests."""
+
+    def handle(self, event: NodeEvent, now: Instant) -> list[NodeAction]:
+        """The node's door."""
+
+    def deadline(self) -> Instant | None:
+        """When it wants a ``Wake``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start of one machine's daemon; ``count`` is 1 for the first."""
+
+    machine: "Machine"
+    count: int
+    stored: Mapping[str, bytes]
+    rng: random.Random
+    entropy: Callable[[int], bytes]
+
+
+@dataclass(slots=True)
+class Machine:
+    """A machine and, while it runs, its daemon. ``since``: when the daemon last started or went."""
+
+    number: int
+    name: str
+    node: NodeId
+    prefixes: tuple[Prefix, ...]
+    kernel: Kernel
+    disk: Disk
+    ports: tuple[LinkNumber, ...]
+    powered: bool = True
+    daemon: Daemon | None = None
+    since: Instant = Instant(0)
+    starts: int = 0
+    wake_at: Instant | None = None
+    stalled: int = 0
+    stopped: int = 0
+    left: bool = False
+    torn: bool = False
+    inbox: deque[NodeEvent] = field(default_factory=deque)
+    replies: dict[int, Reply] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        """Whether the daemon is up and not stalled."""
+        return self.daemon is not None and not self.stalled
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def address_of(number: int, link: int) -> str:
+    """The link-local address of a machine's interface, as the kernel prints it."""
+    return str(ipaddress.IPv6Address((0xFE80 << 112) | ((number + 1) << 16) | link))
+
+
+def prefixes_of(number: int) -> tuple[Prefix, ...]:
+    """A machine's own addresses, one of each family."""
+    high, low = divmod(number + 1, 250)
+    return Prefix.parse(f"10.5.{high}.{low}"), Prefix.parse(f"fd05::{number + 1:x}")
+
+
+class World:
+    """All machines of one run. ``changes`` counts every change of what is up, plugged in or broken."""
+
+    def __init__(
+        self,
+        seed: int,
+        shape: Shape,
+        identities: tuple[NodeId, ...],
+        boot: Callable[[Start], Daemon],
+        quality: Quality | None = None,
+        disks: Mapping[int, Mapping[str, bytes]] | None = None,
+    ) -> None:
+        self.seed = seed
+        self.shape = shape
+        self.clock = Clock()
+        self.rng = seeded(f"world/{seed}")
+        self.notices: deque[tuple[Instant, str, Notice]] = deque(maxlen=NOTICES_MAX)
+        self.rejected: Counter[str] = Counter()
+        self.events = 0
+        self.changes = 0
+        self._boot = boot
+        self._trace = hashlib.blake2b(digest_size=16)
+        self._requests = 0
+        cables = _cables(shape, quality or Quality())
+        self.network = Network(self.clock, self.rng, cables, self._receive)
+        plugs: dict[int, dict[LinkNumber, Interface]] = {number: {} for number in range(shape.nodes)}
+        for cable in cables:
+            for (number, link), metric in zip(cable.ends, cable.metrics, strict=True):
+                address = address_of(number, link)
+                packed = ipaddress.IPv6Address(address).packed
+                plugs[number][link] = Interface(f"eth{link}", address, packed, metric)
+        self.machines = tuple(
+            self._machine(number, identities[number], plugs[number], (disks or {}).get(number))
+            for number in range(shape.nodes)
+        )
+        self.by_node = {machine.node: machine for machine in self.machines}
+
+    def _machine(
+        self, number: int, node: NodeId, interfaces: dict[LinkNumber, Interface], disk: Mapping[str, bytes] | None
+    ) -> Machine:
+        prefixes = prefixes_of(number)
+        kernel = Kernel(f"{self.seed}/{number}".encode(), interfaces, prefixes)
+        return Machine(number, f"n{number}", node, prefixes, kernel, Disk(disk), tuple(interfaces))
+
+    # Time
+
+    @property
+    def now(self) -> Instant:
+        """The present instant."""
+        return self.clock.now
+
+    def run_for(self, wait: Duration) -> None:
+        """Let time go on by ``wait``. ``SimulationError`` where a core breaks the rules of its door."""
+        self.clock.run_until(Instant(self.clock.now + wait))
+
+    def digest(self) -> str:
+        """What happened so far, in 32 hex digits."""
+        return self._trace.hexdigest()
+
+    # Machines and daemons
+
+    def start(self, machine: Machine) -> None:
+        """Start the daemon, and the machine if need be; no effect where it runs or has left."""
+        if machine.daemon is not None or machine.left:
+            return
+        machine.powered = True
+        machine.starts += 1
+        machine.since = self.now
+        machine.wake_at = None
+        machine.torn = False
+        machine.inbox.clear()
+        self.changes += 1
+        label = f"{self.seed}/{machine.number}/{machine.starts}"
+        start = Start(
+            machine,
+            machine.starts,
+            machine.disk.read(),
+            seeded(f"core/{label}"),
+            seeded(f"entropy/{label}").randbytes,
+        )
+        machine.daemon = self._boot(start)
+        self._enter(machine, FibRead(machine.kernel.installed()))
+        for link, interface in machine.kernel.interfaces.items():
+            if interface.carrier:
+                self._enter(machine, LinkUp(link, interface.name, interface.metric))
+
+    def stop_daemon(self, machine: Machine, torn: bool = False) -> None:
+        """SIGKILL: nothing is said, kernel and disk stay. ``torn``: in the middle of its next batch of actions."""
+        if torn and machine.running:
+            machine.torn = True
+            return
+        if machine.daemon is not None:
+            machine.daemon = None
+            machine.since = self.now
+            self.changes += 1
+
+    def stop_machine(self, machine: Machine) -> None:
+        """Power loss: the kernel forgets, no echo is answered. The neighbours see no carrier loss."""
+        self.stop_daemon(machine)
+        machine.powered = False
+        machine.kernel.forget()
+        self.changes += 1
+
+    def stall(self, machine: Machine) -> None:
+        """Hold the daemon (SIGSTOP, a busy machine): what comes in waits in its socket."""
+        machine.stalled += 1
+        self.changes += 1
+
+    def resume(self, machine: Machine) -> None:
+        """Let a stalled daemon go on: it drains its socket first, as the driver does, then wakes."""
+        machine.stalled -= 1
+        self.changes += 1
+        if machine.stalled or machine.daemon is None:
+            machine.inbox.clear()
+            return
+        while machine.inbox:
+            self._enter(machine, machine.inbox.popleft())
+        self._rearm(machine)
+
+    def request(self, machine: Machine, verb: str, **arguments: Any) -> int:
+        """Hand an admin request to a running daemon; the answer appears in ``machine.replies`` under the number."""
+        self._requests += 1
+        self._enter(machine, Request(self._requests, verb, arguments))
+        return self._requests
+
+    # Cables
+
+    def unplug(self, cable: Cable) -> None:
+        """Carrier loss at both ends: the kernels act at once, the daemons hear of it a little later."""
+        cable.unplugged += 1
+        self.changes += 1
+        if cable.unplugged == 1:
+            for end in cable.ends:
+                self._set_carrier(end, False)
+
+    def plug(self, cable: Cable) -> None:
+        """Undo one ``unplug``."""
+        cable.unplugged -= 1
+        self.changes += 1
+        if cable.unplugged == 0:
+            for end in cable.ends:
+                self._set_carrier(end, True)
+
+    def drop(self, cable: Cable, side: int, count: int) -> None:
+        """Begin (+1) or end (-1) one silent drop from ``cable.ends[side]`` to the other end."""
+        cable.drops[side] += count
+        self.changes += 1
+
+    def _set_carrier(self, end: Port, carrier: bool) -> None:
+        machine, link = self.machines[end[0]], end[1]
+        machine.kernel.set_carrier(link, carrier)
+        wait = int(self.rng.random() * CARRIER_LATENESS_MAX)
+        self.clock.after(wait, self._tell_carrier, machine, link, carrier)
+
+    def _tell_carrier(self, machine: Machine, link: LinkNumber, carrier: bool) -> None:
+        interface = machine.kernel.interfaces[link]
+        if machine.daemon is None or interface.carrier != carrier:
+            return
+        event = LinkUp(link, interface.name, interface.metric) if carrier else LinkDown(link)
+        self._enter(machine, event)
+        self._enter(machine, FibRead(machine.kernel.installed()))
+
+    # The loop
+
+    def _receive(self, number: int, link: LinkNumber, packet: Packet) -> None:
+        machine = self.machines[number]
+        if not machine.powered:
+            return
+        address = machine.kernel.interfaces[link].address
+        if packet.to is not None and packet.to != address:
+            return
+        match packet:
+            case Udp(source, _, payload):
+                self._enter(machine, Datagram(link, source, payload))
+            case EchoRequest(source, _, nonce):
+                self.network.send((number, link), EchoReply(address, source, nonce))
+            case EchoReply(source, _, nonce):
+                self._enter(machine, EchoReplied(link, source, nonce))
+
+    def _enter(self, machine: Machine, event: NodeEvent) -> None:
+        daemon = machine.daemon
+        if daemon is None:
+            return
+        if machine.stalled:
+            if len(machine.inbox) < INBOX_MAX:
+                machine.inbox.append(event)
+            return
+        now = self.clock.now
+        self.events += 1
+        self._trace.update(_fingerprint(machine.number, event, now))
+        try:
+            actions = daemon.handle(event, now)
+        except Exception as problem:
+            raise SimulationError(
+                now, f"{machine}: {type(event).__name__} made the core raise {problem!r}"
+            ) from problem
+        if machine.torn:
+            actions = actions[: self.rng.randrange(len(actions) + 1)]
+        for action in actions:
+            self._perform(machine, action)
+        if machine.torn:
+            machine.torn = False
+            self.stop_daemon(machine)
+        if machine.daemon is not None:
+            self._rearm(machine)
+
+    def _rearm(self, machine: Machine) -> None:
+        due = machine.daemon.deadline() if machine.daemon else None
+        if due is None or (machine.wake_at is not None and machine.wake_at <= due):
+            return
+        due = max(due, self.clock.now)
+        machine.wake_at = due
+        lateness = int(self.rng.random() * WAKE_LATENESS_MAX)
+        self.clock.at(Instant(due + lateness), self._wake, machine, machine.starts, due)
+
+    def _wake(self, machine: Machine, starts: int, planned: Instant) -> None:
+        if machine.daemon is None or machine.starts != starts or machine.wake_at != planned:
+            return
+        machine.wake_at = None
+        if machine.stalled:
+            return
+        # The deadline may have moved on since this wake was planned; then only a new one is.
+        due = machine.daemon.deadline()
+        if due is not None and due <= self.clock.now:
+            self._enter(machine, Wake())
+        else:
+            self._rearm(machine)
+
+    def _perform(self, machine: Machine, action: NodeAction) -> None:
+        match action:
+            case SendDatagram(link, address, payload):
+                if len(payload) > DATAGRAM_BYTES_MAX:
+                    raise SimulationError(self.now, f"{machine} sent a datagram of {len(payload)} bytes")
+                source = machine.kernel.interfaces[link].address
+                self.network.send((machine.number, link), Udp(source, address, payload))
+            case SendEcho(link, address, nonce):
+                source = machine.kernel.interfaces[link].address
+                self.network.send((machine.number, link), EchoRequest(source, address, nonce))
+            case ProgramFib():
+                self._program(machine, action)
+            case Persist(key, value):
+                machine.disk.write(key, value)
+            case Reply():
+                machine.replies[action.number] = action
+            case Notice():
+                self.notices.append((self.now, machine.name, action))
+            case Rejected(_, reason):
+                self.rejected[reason] += 1
+            case Halt():
+                machine.left = True
+                self.stop_daemon(machine)
+            case PinNeighbour():
+                pass  # neighbour entries do not decay here
+
+    def _program(self, machine: Machine, batch: ProgramFib) -> None:
+        failures = machine.kernel.perform(batch.operations)
+        self._trace.update(repr(batch).encode())
+        wait = FIB_LATENESS + FIB_OPERATION * len(batch.operations)
+        self.clock.after(wait, self._answer, machine, machine.starts, FibProgrammed(batch.batch, failures))
+
+    def _answer(self, machine: Machine, starts: int, event: FibProgrammed) -> None:
+        if machine.starts != starts:
+            return
+        self._enter(machine, event)
+        if event.failures:
+            self._enter(machine, FibRead(machine.kernel.installed()))
+
+
+def seconds_of(world: World) -> float:
+    """Simulated seconds since the world began."""
+    return (world.now - SECOND) / SECOND
+
+
+def _cables(shape: Shape, quality: Quality) -> tuple[Cable, ...]:
+    next_link = [FIRST_LINK] * shape.nodes
+    cables = []
+    for number, edge in enumerate(shape.edges):
+        ends = []
+        for node in (edge.a, edge.b):
+            ends.append((node, LinkNumber(next_link[node])))
+            next_link[node] += 1
+        cables.append(Cable(number, (ends[0], ends[1]), (edge.metric_a, edge.metric_b), quality))
+    return tuple(cables)
+
+
+def _fingerprint(number: int, event: NodeEvent, now: Instant) -> bytes:
+    head = now.to_bytes(8, "big") + number.to_bytes(4, "big")
+    match event:
+        case Datagram(link, _, payload):
+            return b"%bD%d " % (head, link) + payload
+        case EchoReplied(link, _, nonce):
+            return b"%bE%d %d" % (head, link, nonce)
+        case Wake():
+            return head + b"W"
+        case _:
+            return head + repr(event).encode()

@@ -1,0 +1,188 @@
+"""The Forwarder: which rows it takes, and what it does to the kernel."""
+
+from dmssd.events import FibProgrammed, FibRead, Notice, ProgramFib
+from dmssd.roles.fd import Forwarder, ForwarderConfig, LsdbMoved, PlanReceived, SendPlan
+from dmssd.roles.messages import PLAN_CODEC, PlanAck, PlanPush, row_digest
+from routing.fib import DeleteRoute, Gateway, Installed, SetGroup, SetNexthop, SetRoute, applied
+from routing.lsa import Adjacency, LinkNumber, Lsa, Prefix
+from routing.neighbours import NeighbourDown, NeighbourUp
+from routing.plan import ROW_CODEC, compute_row
+from sansio.core import Rejected, Wake
+from sansio.ids import NodeId
+from sansio.instant import MILLISECOND, Instant
+
+A, B, C, D = (NodeId(letter * 20) for letter in (b"A", b"B", b"C", b"D"))
+NOW = Instant(0)
+
+
+def square(sequence=1):
+    """A-B-D and A-C-D, all metrics 1: two equal-cost ways from A to D."""
+    links = {A: (B, C), B: (A, D), C: (A, D), D: (B, C)}
+    number = {node: index for index, node in enumerate((A, B, C, D), start=1)}
+
+    def lsa(node):
+        # The link from u to v has number 10*v at u, so the far end knows it as 10*u.
+        adjacencies = tuple(Adjacency(v, LinkNumber(10 * number[v]), LinkNumber(10 * number[node]), 1) for v in links[node])
+        return Lsa(node, sequence, chr(node[0]), adjacencies, (Prefix.parse(f"10.0.0.{number[node]}/32"),))
+
+    return {node: lsa(node) for node in links}
+
+
+def up(node, link):
+    return NeighbourUp(node, LinkNumber(link), LinkNumber(10), f"fe80::{link}", 1)
+
+
+def down(node, link):
+    return NeighbourDown(node, LinkNumber(link), "echo lost", LinkNumber(10), f"fe80::{link}")
+
+
+def push(lsdb, source=D, forwarder=A):
+    row = ROW_CODEC.encode(compute_row(lsdb, forwarder))
+    return PlanReceived(source, "dallas", PlanPush(row_digest(row), row))
+
+
+def forwarder(lsdb, **config):
+    fd = Forwarder(A, lsdb, ForwarderConfig(**config))
+    fd.handle(up(B, 20), NOW)
+    fd.handle(up(C, 30), NOW)
+    fd.handle(FibRead(Installed()), NOW)
+    return fd
+
+
+def programmed(actions):
+    return [operation for action in actions if isinstance(action, ProgramFib) for operation in action.operations]
+
+
+def settle(fd, actions, now=NOW):
+    """Perform whatever it programs until it asks for nothing more."""
+    performed = []
+    while batch := next((action for action in actions if isinstance(action, ProgramFib)), None):
+        performed += batch.operations
+        actions = fd.handle(FibProgrammed(batch.batch), now)
+    return performed
+
+
+def acks(actions):
+    return [PLAN_CODEC.decode(action.payload, "fd") for action in actions if isinstance(action, SendPlan)]
+
+
+def test_a_covering_row_is_taken_acknowledged_and_programmed():
+    fd = forwarder(square())
+    actions = fd.handle(push(square()), NOW)
+    assert acks(actions) == [PlanAck(push(square()).push.digest, accepted=True)]
+    operations = settle(fd, actions)
+    assert {operation.prefix for operation in operations if isinstance(operation, SetRoute)} == {
+        Prefix.parse(f"10.0.0.{n}/32") for n in (2, 3, 4)
+    }
+    assert len({o.gateway for o in operations if isinstance(o, SetNexthop)}) == 2
+    assert {len(o.members) for o in operations if isinstance(o, SetGroup)} == {1, 2}
+    assert fd.plan_source == "tp dallas"
+
+
+def test_a_row_that_does_not_cover_the_own_lsa_is_refused_and_answered():
+    lsdb = square()
+    fd = forwarder(square(sequence=2))
+    actions = fd.handle(push(lsdb), NOW)
+    (ack,) = acks(actions)
+    assert not ack.accepted
+    assert ack.reason
+    assert programmed(actions) == []
+    assert fd.row is None
+
+
+def test_a_row_older_in_any_origin_than_the_installed_one_is_refused():
+    lsdb = square()
+    newer = lsdb | {D: square(sequence=5)[D]}
+    fd = forwarder(newer)
+    settle(fd, fd.handle(push(newer), NOW))
+    (ack,) = acks(fd.handle(push(lsdb), NOW))
+    assert not ack.accepted
+
+
+def test_altered_foreign_and_undecodable_rows_are_rejected_without_an_answer():
+    fd = forwarder(square())
+    good = push(square()).push
+    others = push(square(), forwarder=B)
+    for bad in (
+        PlanPush(good.digest, good.row + b"x"),
+        PlanPush(row_digest(b"junk"), b"junk"),
+        others.push,
+    ):
+        (action,) = fd.handle(PlanReceived(D, "dallas", bad), NOW)
+        assert isinstance(action, Rejected)
+    assert fd.row is None
+
+
+def test_a_lost_neighbour_leaves_its_groups_at_once_and_its_lone_routes_go():
+    fd = forwarder(square())
+    settle(fd, fd.handle(push(square()), NOW))
+    operations = settle(fd, fd.handle(down(B, 20), NOW))
+    assert DeleteRoute(Prefix.parse("10.0.0.2/32")) in operations
+    dead = Gateway(LinkNumber(20), bytes.fromhex("fe80000000000000000000000000" + "0020"))
+    left = [members for members in fd.wanted.values() if dead in dict(members)]
+    assert left == []
+    assert Prefix.parse("10.0.0.4/32") in fd.wanted
+
+
+def test_with_no_plan_in_time_the_own_row_is_computed():
+    fd = forwarder(square(), plan_patience=100 * MILLISECOND)
+    assert fd.handle(LsdbMoved(), NOW) == []
+    at = fd.deadline()
+    assert at == 100 * MILLISECOND
+    actions = fd.handle(Wake(), at)
+    assert Notice("plan.source", {"source": "self"}) in actions
+    assert programmed(actions)
+
+
+def test_with_a_current_plan_nothing_is_computed():
+    fd = forwarder(square())
+    settle(fd, fd.handle(push(square()), NOW))
+    fd.handle(LsdbMoved(), NOW)
+    assert fd.handle(Wake(), fd.deadline()) == []
+    assert fd.plan_source == "tp dallas"
+
+
+def test_refused_writes_are_tried_again_later_and_not_at_once():
+    fd = forwarder(square())
+    (batch,) = [a for a in fd.handle(push(square()), NOW) if isinstance(a, ProgramFib)]
+    (notice,) = fd.handle(FibProgrammed(batch.batch, ((len(batch.operations) - 1, 22),)), NOW)
+    assert notice.kind == "fib.refused"
+    assert fd.refused == 1
+    partial = applied(Installed(), batch.operations, ((len(batch.operations) - 1, 22),))
+    assert fd.handle(FibRead(partial), NOW) == []
+    retry = fd.deadline()
+    assert retry > NOW
+    (again,) = programmed(fd.handle(Wake(), retry))
+    assert again == batch.operations[-1]
+
+
+def test_after_a_restart_the_kernel_is_left_alone_until_the_old_gateways_are_back():
+    lsdb = square()
+    before = forwarder(lsdb)
+    settle(before, before.handle(push(lsdb), NOW))
+    fd = Forwarder(A, lsdb, ForwarderConfig())
+    assert fd.handle(FibRead(before.installed), NOW) == []
+    assert programmed(fd.handle(up(B, 20), NOW)) == []
+    assert programmed(fd.handle(push(lsdb), NOW)) == []
+    assert programmed(fd.handle(up(C, 30), NOW)) == []
+    assert fd.installed == before.installed
+
+
+def test_after_a_restart_the_settling_ends_even_if_a_gateway_never_comes_back():
+    lsdb = square()
+    before = forwarder(lsdb)
+    settle(before, before.handle(push(lsdb), NOW))
+    fd = Forwarder(A, lsdb, ForwarderConfig())
+    fd.handle(FibRead(before.installed), NOW)
+    fd.handle(up(B, 20), NOW)
+    fd.handle(push(lsdb), NOW)
+    operations = settle(fd, fd.handle(Wake(), fd.deadline()), fd.deadline())
+    assert DeleteRoute(Prefix.parse("10.0.0.3/32")) in operations
+
+
+def test_what_vanished_from_the_kernel_is_put_back():
+    fd = forwarder(square())
+    settle(fd, fd.handle(push(square()), NOW))
+    whole = fd.installed
+    settle(fd, fd.handle(FibRead(Installed()), NOW))
+    assert dict(fd.installed.routes).keys() == dict(whole.routes).keys()

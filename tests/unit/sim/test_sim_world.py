@@ -1,0 +1,213 @@
+import pytest
+
+from dmssd.events import Datagram, EchoReplied, FibProgrammed, FibRead, LinkDown, LinkUp, ProgramFib, SendDatagram
+from dmssd.sim.clock import SimulationError
+from dmssd.sim.network import Quality
+from routing.fib import Gateway, SetNexthop
+from sansio.core import Wake
+from sansio.instant import MILLISECOND, SECOND
+
+
+def of(machine, kind):
+    return [event for event in machine.daemon.heard if isinstance(event, kind)]
+
+
+def test_a_multicast_reaches_the_other_end_with_the_senders_address(toys):
+    world = toys.start(toys.build("line:2"))
+    world.run_for(50 * MILLISECOND)
+    heard = of(world.machines[1], Datagram)
+    assert heard[0] == Datagram(2, world.machines[0].kernel.interfaces[2].address, b"hello")
+
+
+def test_a_datagram_to_another_address_is_not_delivered(toys):
+    world = toys.start(toys.build("line:2"))
+    world._perform(world.machines[0], SendDatagram(2, "fe80::dead", b"x"))
+    world._perform(world.machines[0], SendDatagram(2, world.machines[1].kernel.interfaces[2].address, b"y"))
+    world.run_for(50 * MILLISECOND)
+    payloads = {event.payload for event in of(world.machines[1], Datagram)}
+    assert b"y" in payloads
+    assert b"x" not in payloads
+
+
+def test_the_kernel_answers_echoes_while_the_daemon_is_dead_and_not_without_power(toys):
+    world = toys.start(toys.build("line:3"))
+    first, dead, _ = world.machines
+    world.run_for(SECOND)
+    world.stop_daemon(dead)
+    first.daemon.heard.clear()
+    echo = toys_echo(world, first, dead)
+    world.run_for(50 * MILLISECOND)
+    assert of(first, EchoReplied) == [EchoReplied(2, echo, 9)]
+    world.stop_machine(dead)
+    first.daemon.heard.clear()
+    toys_echo(world, first, dead)
+    world.run_for(50 * MILLISECOND)
+    assert of(first, EchoReplied) == []
+
+
+def toys_echo(world, sender, receiver):
+    from dmssd.events import SendEcho
+
+    address = receiver.kernel.interfaces[2].address
+    world._perform(sender, SendEcho(2, address, 9))
+    return address
+
+
+def test_the_disk_survives_the_crash_of_daemon_and_machine(toys):
+    world = toys.start(toys.build("line:2"))
+    machine = world.machines[0]
+    world.stop_daemon(machine)
+    world.start(machine)
+    world.stop_machine(machine)
+    world.start(machine)
+    assert machine.disk.read() == {"starts": b"3"}
+
+
+def test_routes_survive_the_daemon_and_are_read_back_but_not_by_a_machine_without_power(toys):
+    world = toys.start(toys.build("line:2"))
+    toys.program(world)
+    machine = world.machines[0]
+    routes = machine.kernel.installed()
+    assert routes.routes
+    world.stop_daemon(machine)
+    assert machine.kernel.installed() == routes
+    world.stop_machine(machine)
+    assert not machine.kernel.installed().routes
+
+
+def test_a_dead_daemon_hears_nothing_and_its_old_wake_does_not_reach_its_successor(toys):
+    world = toys.start(toys.build("line:2"))
+    world.run_for(SECOND)
+    machine = world.machines[0]
+    before = machine.daemon
+    woken = len(before.woken)
+    world.stop_daemon(machine)
+    world.run_for(SECOND)
+    assert len(before.woken) == woken
+    world.start(machine)
+    world.run_for(SECOND)
+    assert len(before.woken) == woken
+    assert 9 <= len(machine.daemon.woken) <= 11
+
+
+def test_a_wake_is_never_early(toys):
+    world = toys.start(toys.build("line:2"))
+    world.run_for(5 * SECOND)
+    gaps = [b - a for a, b in zip(world.machines[0].daemon.woken, world.machines[0].daemon.woken[1:], strict=False)]
+    assert min(gaps) >= 100 * MILLISECOND
+
+
+def test_unplugging_tells_both_daemons_and_then_shows_them_the_kernel(toys):
+    world = toys.start(toys.build("line:2"))
+    cable = world.network.cables[0]
+    world.unplug(cable)
+    world.run_for(10 * MILLISECOND)
+    for machine in world.machines:
+        assert of(machine, LinkDown) == [LinkDown(2)]
+    world.plug(cable)
+    world.run_for(10 * MILLISECOND)
+    assert world.machines[0].daemon.links == [2, 2]
+
+
+def test_a_flap_shorter_than_the_news_of_it_is_still_told_in_the_right_order(toys):
+    world = toys.start(toys.build("line:2"))
+    cable = world.network.cables[0]
+    world.unplug(cable)
+    world.plug(cable)
+    world.run_for(50 * MILLISECOND)
+    assert world.machines[0].kernel.interfaces[2].carrier
+    assert of(world.machines[0], LinkDown) == []
+
+
+def test_programming_answers_with_the_failures_and_then_shows_the_kernel(toys):
+    world = toys.start(toys.build("line:2"))
+    machine = world.machines[0]
+    heard = []
+    machine.daemon.handle = lambda event, now: heard.append(event) or []
+    world._perform(machine, ProgramFib(5, (SetNexthop(1, Gateway(99, bytes(16))),)))
+    world.run_for(10 * MILLISECOND)
+    told = [event for event in heard if isinstance(event, FibProgrammed | FibRead)]
+    assert told == [FibProgrammed(5, ((0, 19),)), FibRead(machine.kernel.installed())]
+
+
+def test_a_stalled_daemon_drains_its_socket_before_it_wakes(toys):
+    world = toys.start(toys.build("line:2"))
+    world.run_for(SECOND)
+    machine = world.machines[0]
+    order = []
+    original = machine.daemon.handle
+    machine.daemon.handle = lambda event, now: order.append(type(event)) or original(event, now)
+    world.stall(machine)
+    world.run_for(SECOND)
+    assert order == []
+    world.resume(machine)
+    world.run_for(2 * MILLISECOND)
+    assert order.index(Wake) >= 9
+    assert Datagram in order[:9]
+
+
+def test_a_torn_daemon_dies_between_two_of_its_actions(toys):
+    world = toys.start(toys.build("star:6"))
+    hub = world.machines[0]
+    world.run_for(SECOND)
+    world.stop_daemon(hub, torn=True)
+    assert hub.daemon is not None
+    world.run_for(SECOND)
+    assert hub.daemon is None
+
+
+def test_a_lossy_jittery_duplicating_cable_loses_reorders_and_duplicates(toys):
+    quality = Quality(loss=0.2, duplication=0.2, reordering=0.2)
+    world = toys.start(toys.build("line:2", quality=quality))
+    sender, receiver = world.machines
+    for number in range(500):
+        world._perform(sender, SendDatagram(2, None, b"%04d" % number))
+        world.run_for(MILLISECOND)
+    world.run_for(SECOND)
+    payloads = [event.payload for event in of(receiver, Datagram) if event.payload != b"hello"]
+    assert 350 < len(set(payloads)) < 450
+    assert len(payloads) > len(set(payloads)) + 30
+    assert payloads != sorted(payloads)
+
+
+def test_a_datagram_above_the_limit_stops_the_simulation(toys):
+    world = toys.start(toys.build("line:2"))
+    with pytest.raises(SimulationError, match="1201 bytes"):
+        world._perform(world.machines[0], SendDatagram(2, None, bytes(1201)))
+
+
+def test_an_exception_in_a_core_stops_the_simulation_and_names_the_event(toys):
+    world = toys.start(toys.build("line:2"))
+
+    def broken(event, now):
+        raise KeyError("oops")
+
+    world.machines[1].daemon.handle = broken
+    with pytest.raises(SimulationError, match=r"n1: \w+ made the core raise KeyError"):
+        world.run_for(SECOND)
+
+
+def test_the_same_seed_gives_the_same_digest_and_another_seed_another(toys):
+    def run(seed):
+        world = toys.start(toys.build("random:8", seed, Quality(loss=0.1)))
+        world.run_for(3 * SECOND)
+        return world.digest()
+
+    assert run(1) == run(1) != run(2)
+
+
+def test_the_link_up_of_a_start_follows_the_reading_of_the_kernel(toys):
+    world = toys.build("line:2")
+    heard = []
+    machine = world.machines[0]
+    boot = world._boot
+
+    def recording(start):
+        toy = boot(start)
+        original = toy.handle
+        toy.handle = lambda event, now: heard.append(event) or original(event, now)
+        return toy
+
+    world._boot = recording
+    world.start(machine)
+    assert heard == [FibRead(machine.kernel.installed()), LinkUp(2, "eth2", machine.kernel.interfaces[2].metric)]
