@@ -100,24 +100,18 @@ def _read_graphml(data: bytes) -> FileGraph:
     import networkx as nx
 
     root = ElementTree.fromstring(data)  # noqa: S314  (the operator's own file, read with the operator's own rights)
-    declared: set[str | None] = {None}
-    for element in root.iter():
-        match str(element.tag).rpartition("}")[2]:
-            case "node":
-                identity = element.get("id")
-                if identity in declared:
-                    raise GraphFileError(f"node id {plain(str(identity))} is missing or used twice")
-                declared.add(identity)
-            case "edge":
-                # networkx takes the id for the key, and one key between two nodes for one edge.
-                element.attrib.pop("id", None)
-            case _:
-                pass
-    for number, edge in enumerate(root.iter("{*}edge")):
+    declared: set[str] = set()
+    for node in root.findall(".//{*}node"):
+        identity = node.get("id")
+        if identity is None or identity in declared:
+            raise GraphFileError(f"node id {plain(str(identity))} is missing or used twice")
+        declared.add(identity)
+    for number, edge in enumerate(root.findall(".//{*}edge"), 1):
+        # networkx takes the id for the key, and edges of one key between two nodes for one edge.
         edge.set("id", str(number))
         for end in (edge.get("source"), edge.get("target")):
-            if end is None or end not in declared:
-                raise GraphFileError(f"edge {number + 1} ends at node {plain(str(end))}, which is not there")
+            if end not in declared:
+                raise GraphFileError(f"edge {number} ends at node {plain(str(end))}, which is not there")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -62,6 +62,9 @@ ROUTED_BYTES_MAX = 800
 """Plaintext that fits a datagram to anyone else: less two seals, the frame and a full recorded route."""
 
 
+_TimedCore = Discovery | Adjacencies | LinkState | Swim | Forwarder | TopologyProcessor
+
+
 class Node:
     """The protocols of one node in one mesh. Joining another mesh means a new ``Node``."""
 
@@ -123,11 +126,10 @@ class Node:
             return self._hops[node]
         return 1 if self.paths.direct(node) else None
 
-    def _cores(
-        self,
-    ) -> list[Discovery | Adjacencies | LinkState | Swim | Forwarder | TopologyProcessor]:
-        cores = [self.discovery, self.adjacencies, self.linkstate, self.swim, self.forwarder, self.processor]
-        return [core for core in cores if core is not None]
+    def _cores(self) -> tuple[_TimedCore, ...]:
+        optional = (self.forwarder, self.processor)
+        always = (self.discovery, self.adjacencies, self.linkstate, self.swim)
+        return (*always, *(core for core in optional if core is not None))
 
     def _start(self, now: Instant) -> None:
         self._started = True

@@ -70,7 +70,7 @@ def compute(
     edges = [
         (edge.u, edge.v, int(fraction * scale.unit))
         for edge, fraction in zip(graph.edges, fractions, strict=True)
-        if edge.u != edge.v and not {edge.u, edge.v} & lost_nodes and frozenset((edge.u, edge.v)) not in lost_pairs
+        if not {edge.u, edge.v} & lost_nodes and frozenset((edge.u, edge.v)) not in lost_pairs
     ]
     nodes = sorted(set(graph.nodes) - lost_nodes)
     whole = _directed(nodes, edges) if graph.directed else _undirected(nodes, edges)

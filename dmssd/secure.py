@@ -66,6 +66,7 @@ class SecureNode:
         stored: Mapping[str, bytes],
         rng: random.Random,
         entropy: Callable[[int], bytes],
+        *,
         tap: Tap | None = None,
     ) -> None:
         self._stored = dict(stored)
@@ -246,7 +247,6 @@ class SecureNode:
     def _adopt(self, credentials: Credentials, now: Instant, out: list[NodeAction]) -> None:
         out.append(Persist(MEMBERSHIP_KEY, credentials.chain))
         self.credentials = credentials
-        self._session_actions(self.sessions.handle(sessions.CredentialsChanged(credentials), now), now, out)
         self.admission.credentials_changed(credentials)
         self._remember(out)
         forwarder = self.node.forwarder
@@ -255,6 +255,8 @@ class SecureNode:
             self._inner(link, now, out)
         if forwarder is not None and forwarder.installed is not None:
             self._inner(FibRead(forwarder.installed), now, out)
+        # Last, so that the new node is told which sessions stand on.
+        self._session_actions(self.sessions.handle(sessions.CredentialsChanged(credentials), now), now, out)
 
     def _remember(self, out: list[NodeAction]) -> None:
         self._stored |= {action.key: action.value for action in out if isinstance(action, Persist)}

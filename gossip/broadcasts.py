@@ -13,7 +13,7 @@ from sansio.ids import NodeId
 
 def retransmit_limit(scale: float, members: int) -> int:
     """Copies that each member sends of one update."""
-    return max(1, math.ceil(scale * math.log10(members + 1)))
+    return max(1, math.ceil(scale * math.log10(max(members, 9) + 1)))
 
 
 class Broadcasts:
@@ -38,14 +38,14 @@ class Broadcasts:
         for tier in self._tiers:
             tier.pop(node, None)
 
-    def take(self, room: int, limit: int, skip: NodeId, places: int = UPDATES_MAX) -> list[Update]:
-        """Updates for one message: at most ``room`` bytes and ``places``, none about ``skip``; counted as sent once."""
+    def take(self, room: int, limit: int, places: int = UPDATES_MAX) -> list[Update]:
+        """Updates for one message: at most ``room`` bytes and ``places``; counted as sent once."""
         taken: list[tuple[int, NodeId, tuple[Update, int]]] = []
         for sent, tier in enumerate(self._tiers):
             for node, (update, size) in reversed(tier.items()):
                 if len(taken) == places or room < UPDATE_BYTES_MIN:
                     break
-                if node != skip and size <= room:
+                if size <= room:
                     taken.append((sent, node, (update, size)))
                     room -= size
         # Oldest first into the next tier, so that its newest is again the last.

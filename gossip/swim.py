@@ -689,15 +689,15 @@ class Swim:
         return [self._ping(node, self._new_sequence()) for node in self._sample(self._members.dead(), 1)]
 
     def _piggyback(self, to: NodeId) -> tuple[Update, ...]:
-        room, places, first = UPDATES_BYTES_MAX, UPDATES_MAX, []
-        held = self._members.get(to)
-        if held is not None and held.state is not State.ALIVE:
-            # The buddy system: the one concerned is told first, and always.
-            first.append(self._update_of(held, self._seen or held.since))
-            room -= len(UPDATE_CODEC.encode(first[0]))
-            places -= 1
         limit = retransmit_limit(self._config.retransmit_scale, len(self._members.up()) + 1)
-        return (*first, *self._broadcasts.take(room, limit, to, places))
+        held = self._members.get(to)
+        if held is None or held.state is State.ALIVE:
+            return tuple(self._broadcasts.take(UPDATES_BYTES_MAX, limit))
+        # The buddy system: the one concerned is told, always.
+        claim = self._update_of(held, self._seen or held.since)
+        room = UPDATES_BYTES_MAX - len(UPDATE_CODEC.encode(claim))
+        news = self._broadcasts.take(room, limit, UPDATES_MAX - 1)
+        return (claim, *[update for update in news if update.node != to])
 
     def _update_of(self, member: Member, now: Instant) -> Update:
         # Who suspects is whoever said so first: passing it on confirms nothing.

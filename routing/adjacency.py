@@ -53,7 +53,7 @@ FAST_HELLOS_MAX = 60
 PIN_INTERVAL = Duration(1 * SECOND)
 HELLO_BYTES_MAX = 256
 
-_Instance = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+_Instance = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _IntervalMs = Annotated[int, msgspec.Meta(ge=1, le=600_000)]
 
 

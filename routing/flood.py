@@ -41,7 +41,7 @@ LAST_ORIGIN = NodeId(b"\xff" * NODE_ID_BYTES)
 _ITEM_OVERHEAD = 16  # array, integer and byte-string headers around one LSA, rounded up
 _MESSAGE_OVERHEAD = 8
 
-_Sequence = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+_Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class FloodItem(msgspec.Struct, **WIRE):
@@ -124,21 +124,20 @@ def pack(entries: Iterable[Entry], lifetime: Duration, now: Instant) -> list[byt
 
 def summarise(lsdb: Lsdb, first: NodeId, pages_max: int) -> tuple[list[bytes], NodeId]:
     """At most ``pages_max`` summary payloads from ``first`` on, and where the next call should begin."""
-    claims = [
-        Claim(entry.lsa.origin, entry.lsa.sequence, entry.body_digest) for entry in lsdb.between(first, LAST_ORIGIN)
-    ]
+    entries = lsdb.between(first, LAST_ORIGIN)
     pages: list[bytes] = []
-    for start in range(0, max(1, len(claims)), CLAIMS_MAX):
-        page = tuple(claims[start : start + CLAIMS_MAX])
-        rest = claims[start + CLAIMS_MAX :][:1]
+    following = next(entries, None)
+    while len(pages) < pages_max:
+        page: list[Claim] = []
+        while following is not None and len(page) < CLAIMS_MAX:
+            page.append(Claim(following.lsa.origin, following.lsa.sequence, following.body_digest))
+            following = next(entries, None)
         # A page ends just before the next page's first origin, so that together they leave no gap.
-        last = _before(rest[0].origin) if rest else LAST_ORIGIN
-        pages.append(FLOOD_CODEC.encode(Summary(first, last, page)))
-        if not rest:
+        last = LAST_ORIGIN if following is None else _before(following.lsa.origin)
+        pages.append(FLOOD_CODEC.encode(Summary(first, last, tuple(page))))
+        if following is None:
             return pages, FIRST_ORIGIN
-        first = rest[0].origin
-        if len(pages) == pages_max:
-            break
+        first = following.lsa.origin
     return pages, first
 
 

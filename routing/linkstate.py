@@ -189,7 +189,9 @@ class LinkState:
         self._floor = 0
         self._originated: Instant | None = None
         self._mine = self._compose(self._counter.value)
-        self._touched: dict[NodeId, None] = {}  # peers whose outbox was written during this event
+        # What happened during one event, until its actions are returned:
+        self._touched: dict[NodeId, None] = {}  # peers whose outbox was written
+        self._changed: dict[NodeId, None] = {}  # origins whose LSA is another
 
     @property
     def lsdb(self) -> Mapping[NodeId, Lsa]:
@@ -221,6 +223,10 @@ class LinkState:
         for neighbour in self._touched:
             actions += self._pump(neighbour, now)
         self._touched.clear()
+        if self._changed:
+            # Last, so that whoever computes on it does not hold up the flood.
+            actions.append(LsdbChanged(tuple(self._changed)))
+            self._changed.clear()
         return actions
 
     def deadline(self) -> Instant | None:
@@ -309,8 +315,9 @@ class LinkState:
         self._timers.cancel(("originate", self._me))
         refresh = Duration(self._config.lifetime // 3)
         self._timers.set(("refresh", self._me), after(now, jittered(self._rng, refresh)))
+        self._changed[self._me] = None
         self._flood([self._me], None, now)
-        return [*persist, LsdbChanged((self._me,))]
+        return list(persist)
 
     def _next_sequence(self, floor: int) -> tuple[int, list[Persist]]:
         """A sequence number above all that we ever used and ``floor``, and what must be on disk before it is used."""
@@ -372,9 +379,8 @@ class LinkState:
         if intake.receipts:
             actions.append(SendFlood(neighbour, FLOOD_CODEC.encode(Ack(tuple(intake.receipts)))))
         if intake.changed:
-            origins = tuple(intake.changed)
-            self._flood(origins, neighbour, now)
-            actions.append(LsdbChanged(origins))
+            self._changed.update(intake.changed)
+            self._flood(list(intake.changed), neighbour, now)
         return actions
 
     def _take_in(self, neighbour: NodeId, item: FloodItem, intake: _Intake, now: Instant) -> str | None:
@@ -390,7 +396,7 @@ class LinkState:
                 self._settle(neighbour, lsa, intake)
                 return None
             case Freshness.OLDER:
-                self._send_back(neighbour, lsa, now)
+                self._send_back(neighbour, lsa)
                 return self._conflict(held, lsa)
             case Freshness.NEWER:
                 pass
@@ -427,7 +433,7 @@ class LinkState:
         if peer is not None:
             peer.outbox.acknowledge(lsa.origin, lsa.sequence)
 
-    def _send_back(self, neighbour: NodeId, lsa: Lsa, now: Instant) -> None:
+    def _send_back(self, neighbour: NodeId, lsa: Lsa) -> None:
         # RFC 2328 13 (8): the sender of an older LSA gets the newer one; not more often than retransmission would.
         peer = self._peers.get(neighbour)
         if peer is not None:
@@ -435,7 +441,7 @@ class LinkState:
 
     # Sending
 
-    def _flood(self, origins: tuple[NodeId, ...] | list[NodeId], sender: NodeId | None, now: Instant) -> None:
+    def _flood(self, origins: list[NodeId], sender: NodeId | None, now: Instant) -> None:
         """Have the LSAs of ``origins`` sent at once to every neighbour but the one they came from."""
         for neighbour, peer in self._peers.items():
             if neighbour == sender:
@@ -522,7 +528,6 @@ class LinkState:
 
     def _on_wake(self, now: Instant) -> list[LinkStateAction]:
         actions: list[LinkStateAction] = []
-        expired: list[NodeId] = []
         for kind, node in self._timers.pop_due(now):
             match kind:
                 case "originate":
@@ -534,14 +539,14 @@ class LinkState:
                 case "sync":
                     actions += self._on_sync_due(node, now)
                 case _:
-                    expired.append(node)
-        for origin in expired:
-            self._lsdb.remove(origin)
-            for peer in self._peers.values():
-                peer.outbox.forget(origin)
-        if expired:
-            actions.append(LsdbChanged(tuple(expired)))
+                    self._purge(node)
         return actions
+
+    def _purge(self, origin: NodeId) -> None:
+        self._lsdb.remove(origin)
+        self._changed[origin] = None
+        for peer in self._peers.values():
+            peer.outbox.forget(origin)
 
     def _on_sync_due(self, neighbour: NodeId, now: Instant) -> list[LinkStateAction]:
         peer = self._peers.get(neighbour)

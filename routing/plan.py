@@ -149,15 +149,16 @@ class Planner:
             return None
         paths = shortest_paths(self._graph, forwarder)
         exits = paths.exits
-        numbers: dict[tuple[NextHop, ...], int] = {(): SELF_GROUP}
-        by_set: dict[int, int] = {0: SELF_GROUP}
+        numbers: dict[int, int] = {0: SELF_GROUP}
+        groups: list[tuple[NextHop, ...]] = []
         entries: list[RowEntry] = []
         for origin, distance, hops in paths.reached():
-            if hops not in by_set:
-                by_set[hops] = numbers.setdefault(_group(members(hops, exits)), len(numbers) - 1)
+            if hops not in numbers:
+                numbers[hops] = len(groups)
+                groups.append(_group(members(hops, exits)))
             lsa = self._lsas[origin]
-            entries.append(RowEntry(origin, lsa.sequence, distance, by_set[hops], lsa.prefixes))
-        return Row(forwarder, self._algorithm, tuple(entries), tuple(numbers)[1:])
+            entries.append(RowEntry(origin, lsa.sequence, distance, numbers[hops], lsa.prefixes))
+        return Row(forwarder, self._algorithm, tuple(entries), tuple(groups))
 
     def next_hops(self, source: NodeId) -> dict[NodeId, NodeId]:
         """For each destination in reach of ``source`` the one neighbour that control frames go to: the lowest id."""

@@ -20,8 +20,8 @@ Answers are plain values (dict, list, str, int, float, bool, None) in the shapes
     join             | peer, token, name?, leave_first?, timeout_s?  | {mesh, mesh_name, name}, once the join has ended
     leave            |                                               | {}, once the leave has spread
     token            | uses, ttl_s                                   | {token, uses, ttl_s}
-    trace            | destination, family (4, 6), flow?             | {destination, address, reached,
-                     |                                               |  hops: [{name, address, rtt_ms}]}
+    trace            | destination, family (4, 6), flow?             | {destination (an address), flow, reached,
+                     |                                               |  hops: [{ttl, name, address, rtt_ms}]}
 """
 
 from collections.abc import Mapping

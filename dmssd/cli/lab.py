@@ -3,18 +3,17 @@
 The modules of the lab are imported by each command for itself: the command line starts without them.
 """
 
-import json
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dmssd.cli.render import plural, table
+from dmssd.cli.target import Target, pass_target, shared_options
+
 if TYPE_CHECKING:
     from dmssd.lab.lab import Lab
     from dmssd.lab.state import Fault
-
-SHAPE_HELP = "line:N ring:N grid:RxC star:N full:N abilene, or a GML or GraphML file"
 
 
 def _only_lab(name: str | None) -> "Lab":
@@ -57,10 +56,12 @@ def up(shape: str, name: str, tp: int, weight: str | None, no_join: bool) -> Non
 
     SHAPE is line:N ring:N grid:RxC star:N full:N abilene, or a GML or GraphML file.
     """
+    from dmssd.lab.design import check_lab_name
     from dmssd.lab.interrupts import interruptible
     from dmssd.lab.lab import Lab
+    from dmssd.lab.lifecycle import cleaned
 
-    with interruptible():
+    with interruptible(), cleaned(check_lab_name(name)):
         made = Lab.up(shape, name, tp, weight=weight, join=not no_join, progress=click.echo)
         made.release()
     first = made.nodes[0]
@@ -94,26 +95,27 @@ def down(name: str | None, everything: bool) -> None:
 
 @lab.command()
 @click.argument("name", required=False)
-@click.option("-o", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def status(name: str | None, form: str) -> None:
+@shared_options
+@pass_target
+def status(target: Target, name: str | None) -> None:
     """Show a lab's nodes, links and faults; without NAME the one that there is."""
-    found = _only_lab(name)
-    report = _report(found)
-    if form == "json":
-        click.echo(json.dumps(report, indent=2))
-        return
+    report = _report(_only_lab(name))
+    target.show(report, lambda: _text(report))
+
+
+def _text(report: dict[str, Any]) -> str:
     down_count = sum(1 for node in report["nodes"] if node["pid"] is None)
     verdict = "all daemons run" if not down_count else f"{down_count} of {len(report['nodes'])} daemons do not run"
-    click.echo(f"lab {report['name']} ({report['shape']}): {verdict}, {len(report['faults'])} faults")
-    _table(
-        ["node", "daemon", "IPv4", "IPv6", "neighbours"],
-        [
-            [n["name"], str(n["pid"] or "-"), n["address4"], n["address6"], " ".join(n["neighbours"])]
-            for n in report["nodes"]
-        ],
-    )
-    for fault in report["faults"]:
-        click.echo(f"fault: {fault['text']}")
+    rows = [
+        [node["name"], node["pid"] or "-", node["address4"], node["address6"], " ".join(node["neighbours"])]
+        for node in report["nodes"]
+    ]
+    parts = [
+        f"lab {report['name']} ({report['shape']}): {verdict}, {plural(len(report['faults']), 'fault')}",
+        table(["node", "daemon", "IPv4", "IPv6", "neighbours"], rows),
+        *(f"fault: {fault['text']}" for fault in report["faults"]),
+    ]
+    return "\n".join(parts)
 
 
 def _report(found: "Lab") -> dict[str, Any]:
@@ -154,12 +156,6 @@ def _report(found: "Lab") -> dict[str, Any]:
 
 def _fault(fault: "Fault") -> dict[str, Any]:
     return {"kind": fault.kind, "a": fault.a, "b": fault.b or None, "one_way": fault.one_way, "text": str(fault)}
-
-
-def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in [titles, *rows]) for column in range(len(titles))]
-    for row in [titles, *rows]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @lab.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

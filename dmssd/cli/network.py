@@ -69,15 +69,15 @@ def _global_text(answer: dict[str, Any]) -> str:
         [[edge["from"], edge["to"], edge["link"], edge["metric"]] for edge in answer["edges"]],
     )
     count = f"{plural(len(answer['nodes']), 'node')}, {plural(len(answer['edges']), 'link direction')}"
-    return f"{count}\n\n{nodes}\n\n{edges}"
+    return "\n\n".join([count, nodes, edges] if answer["edges"] else [count, nodes])
 
 
 def _mwt_text(answer: dict[str, Any]) -> str:
     kept, dropped = answer["kept"], answer["dropped"]
-    parts = [
-        f"policy {answer['policy']}: {len(kept)} link directions kept, {len(dropped)} dropped",
-        table(["kept from", "to", "metric"], [[edge["from"], edge["to"], edge["metric"]] for edge in kept]),
-    ]
+    parts = [f"policy {answer['policy']}: {plural(len(kept), 'link direction')} kept, {len(dropped)} dropped"]
+    if kept:
+        rows = [[edge["from"], edge["to"], edge["metric"]] for edge in kept]
+        parts.append(table(["kept from", "to", "metric"], rows))
     if dropped:
         rows = [[edge["from"], edge["to"], edge["metric"], edge["reason"]] for edge in dropped]
         parts.append(table(["dropped from", "to", "metric", "because"], rows))
@@ -89,6 +89,8 @@ def _spt_text(answer: dict[str, Any]) -> str:
         [one["name"], one["distance"], ", ".join(map(_hop, one["next_hops"])), one["prefixes"]]
         for one in answer["destinations"]
     ]
+    if not rows:
+        return f"from {clean(answer['node'])} no other node is reached; next: dmssd status"
     return f"from {clean(answer['node'])}\n\n" + table(["to", "distance", "next hops", "prefixes"], rows)
 
 

@@ -25,6 +25,6 @@ def run(context: click.Context, file: Path | None) -> None:
 
     # The file first: a mistake in it is told at once, before the daemon's imports.
     config = load(file)
-    from dmssd.driver import daemon
+    from dmssd.driver.daemon import run as run_daemon
 
-    context.exit(daemon.run(config))
+    context.exit(run_daemon(config))

@@ -33,7 +33,8 @@ def trace(context: click.Context, target: Target, destination: str, family: int,
 
 
 def _text(answer: dict[str, Any], destination: str, family: int) -> str:
-    head = f"trace to {clean(destination)} ({clean(answer.get('address'))}) over IPv{family}"
+    flow = f", flow {answer['flow']}" if answer.get("flow") else ""
+    head = f"trace to {clean(destination)} ({clean(answer['destination'])}) over IPv{family}{flow}"
     lines = [f"{number:2d}  {_hop(hop)}" for number, hop in enumerate(answer["hops"], 1)]
     end = (
         []

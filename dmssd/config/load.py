@@ -42,22 +42,24 @@ def parse(settings: Table) -> Config:
 
 
 def files(path: Path | None = None) -> list[Path]:
-    """What :func:`load` reads, in order; the default file only if it exists."""
+    """What :func:`load` reads, in order; the default file only if it exists.
+
+    Raises ``ConfigError`` where that cannot be found out.
+    """
     main = Path(paths.CONFIG_FILE) if path is None else path
-    wanted = path is not None or main.exists()
-    return ([main] if wanted else []) + sorted((main.parent / DROP_IN_DIR).glob("*.toml"))
+    try:
+        wanted = path is not None or main.exists()
+        return ([main] if wanted else []) + sorted((main.parent / DROP_IN_DIR).glob("*.toml"))
+    except OSError as error:
+        raise _unreadable(main, error) from None
 
 
 def _read(file: Path) -> Table:
     try:
         with file.open("rb") as stream:
             data = stream.read(CONFIG_BYTES_MAX + 1)
-    except FileNotFoundError:
-        raise ConfigError(str(file), "does not exist: write it, or name another with --config") from None
-    except PermissionError:
-        raise ConfigError(str(file), "may not be read: run as root, or change its mode") from None
     except OSError as error:
-        raise ConfigError(str(file), f"cannot be read ({error.strerror}): name a TOML file") from None
+        raise _unreadable(file, error) from None
     if len(data) > CONFIG_BYTES_MAX:
         raise ConfigError(str(file), f"is larger than {CONFIG_BYTES_MAX} bytes: name a TOML file")
     try:
@@ -68,6 +70,15 @@ def _read(file: Path) -> Table:
         raise ConfigError(str(file), f"is not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(str(file), "is nested too deeply: dmssd knows no such setting") from None
+
+
+def _unreadable(file: Path, error: OSError) -> ConfigError:
+    match error:
+        case FileNotFoundError():
+            return ConfigError(str(file), "does not exist: write it, or name another with --config")
+        case PermissionError():
+            return ConfigError(str(error.filename or file), "may not be read: run as root, or change its mode")
+    return ConfigError(str(file), f"cannot be read ({error.strerror}): name a TOML file")
 
 
 def _merge(into: Table, table: Table, file: Path, inside: str, origins: dict[str, Path]) -> None:

@@ -132,6 +132,7 @@ class Runner:
         self._now = now
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Instant | None = None
+        self._wake_from = Instant(0)
         self._requests: dict[int, asyncio.Future[Any]] = {}
         self._numbers = 0
         self._stopped: asyncio.Event = asyncio.Event()
@@ -203,7 +204,7 @@ class Runner:
         now = self._now()
         if deadline is not None and deadline <= now:
             self._deliver(Wake())
-            self._arm(not_before=after(now, _WAKE_GAP_MIN))
+            self._wake_from = after(now, _WAKE_GAP_MIN)
 
     def _deliver(self, event: NodeEvent | FibSuspect) -> None:
         pending: deque[NodeEvent | FibSuspect] = deque([event])
@@ -261,11 +262,11 @@ class Runner:
 
     # The deadline
 
-    def _arm(self, not_before: Instant | None = None) -> None:
+    def _arm(self) -> None:
         deadline = self._node.deadline()
         if deadline is None or self._stopped.is_set():
             return
-        at = max(deadline, not_before) if not_before is not None else deadline
+        at = max(deadline, self._wake_from)
         # A timer that fires too early looks again, which is cheaper than moving it at every event.
         if self._timer_at is not None and self._timer_at <= at:
             return

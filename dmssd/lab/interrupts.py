@@ -21,10 +21,14 @@ def _interrupt(number: int, _frame: types.FrameType | None) -> None:
     raise Interrupted(number)
 
 
+def _nothing(_number: int, _frame: types.FrameType | None) -> None:
+    return
+
+
 def ignore() -> None:
-    """Let no signal disturb what follows."""
+    """Let no signal disturb what follows. By a handler: with SIG_IGN one that is already under way is reported."""
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _nothing)
 
 
 @contextlib.contextmanager

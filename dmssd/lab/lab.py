@@ -94,6 +94,7 @@ class Lab:
         try:
             count = f"{len(lab.design.nodes)} namespaces, {len(lab.design.links)} links"
             progress(f"{count} in {(time.monotonic() - started) * 1000:.0f} ms")
+            progress(f"starting {len(lab.nodes)} daemons")
             lab.start_daemons()
             lab.wait_ready()
             progress(f"{len(lab.nodes)} daemons answer after {time.monotonic() - started:.1f} s")

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from dmssd.lab import design, plumbing, processes
+from dmssd.lab import design, interrupts, plumbing, processes
 from dmssd.lab.design import Design
 from dmssd.lab.errors import LabError
 from dmssd.lab.state import State, StateFile, labs
@@ -107,3 +107,15 @@ def all_labs() -> list[str]:
 def exists(name: str) -> bool:
     """Whether anything of that lab exists."""
     return StateFile(name).directory.exists() or bool(plumbing.existing(name))
+
+
+@contextlib.contextmanager
+def cleaned(name: str) -> Iterator[None]:
+    """On leaving, however, a lab of that name that this process still owns is taken down, and no signal stops that."""
+    try:
+        yield
+    finally:
+        interrupts.ignore()
+        state = StateFile(name).read()
+        if state is not None and state.owner == processes.myself():
+            take_down(name)

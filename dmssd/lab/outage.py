@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -103,6 +104,12 @@ class Flow:
     def _launch(self, verb: str, node: str, *arguments: str) -> "subprocess.Popen[bytes]":
         argv = _program(self._lab, node, verb, *arguments)
         return self._lab.launch(f"probe:{verb}", argv, subprocess.PIPE, subprocess.DEVNULL)
+
+    def received(self) -> int:
+        """How many IPv4 datagrams the far end has received so far: grows while the flow arrives."""
+        lines = Path(f"/proc/{self._receiver.pid}/net/snmp").read_text().splitlines()
+        titles, values = [line.split()[1:] for line in lines if line.startswith("Udp:")]
+        return int(values[titles.index("InDatagrams")])
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

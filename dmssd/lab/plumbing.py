@@ -84,6 +84,7 @@ def remove(namespaces: Sequence[str]) -> None:
             text=True,
             capture_output=True,
             check=False,
+            process_group=0,  # a second Ctrl-C in a terminal must not stop the clean-up
         )
     left = [name for name in present if namespace_path(name).exists()]
     if left:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from dmssd.lab import abilene
 from dmssd.lab.errors import LabError
+from routing.lsa import METRIC_MAX
 
 NODES_MAX = 64
 """One machine carries that many daemons of about 50 MiB; more says so instead of swapping."""
 LINKS_MAX = 1024
-METRIC_MAX = 65_535
 NODE_NAME_CHARS_MAX = 32
 """Keeps the path of a node's admin socket well under the kernel's 107 bytes."""
 

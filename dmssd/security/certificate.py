@@ -133,7 +133,7 @@ def checked_name(name: str) -> str:
     """``name`` itself; ``AdmissionError`` where it may not be used."""
     if not valid_name(name):
         raise AdmissionError(
-            f"this name cannot be used: {name!r}; choose 1 to {NAME_CHARACTERS_MAX} of letters, digits, '.', '-' and '_'"
+            f"this name cannot be used: {name!r}; choose 1 to {NAME_CHARACTERS_MAX} of letters, digits, '.', '-', '_'"
         )
     return name
 

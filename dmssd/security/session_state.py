@@ -11,6 +11,7 @@ from sansio.ids import NodeId
 from sansio.instant import Instant
 
 PATHS_MAX = 8  # of one peer; the one least recently wanted goes
+RETIRED_MAX = 4  # starts of one peer that a later one displaced
 QUEUE_MAX = 16  # messages of one peer that wait for its handshake; the oldest goes
 
 _NEVER = Instant(0)
@@ -71,6 +72,7 @@ class Peer:
     current: Session | None = None  # what we seal with
     sessions: list[Session] = field(default_factory=list)
     initiation: Initiation | None = None
+    retired: deque[bytes] = field(default_factory=lambda: deque(maxlen=RETIRED_MAX))  # instances that may not return
     queue: deque[tuple[Path, bytes]] = field(default_factory=lambda: deque(maxlen=QUEUE_MAX))
     wanted: dict[Path, None] = field(default_factory=dict)  # paths to try, in the order wanted
     announced: dict[Path, None] = field(default_factory=dict)  # paths that SessionUp was given for

@@ -16,7 +16,8 @@ repeats message 3 (IK: an empty sealed datagram) until it hears something sealed
 *Displacement.* The responder of an IK cannot tell message 1 from a replay, so it gives up nothing for it: the session
 counts from its first sealed datagram (XX: from message 3, which cannot be replayed). Peers say in the handshake which
 start of their daemon speaks (``instance``). A session of a new instance displaces those of the earlier one and is
-told as ``restarted``; a further session of the same instance just joins them.
+told as ``restarted``; a further session of the same instance just joins them. A displaced instance does not come back:
+what is late of it, or of a second machine with the same key, is refused and counted under a name that says so.
 
 *Both at once.* Two peers that begin at the same time finish both handshakes. Every initiator numbers its handshake
 above all that it has seen (``generation``, a Lamport clock), so both ends rank their common sessions alike by
@@ -97,7 +98,7 @@ SESSIONS_MAX = 4096  # peers; the one least recently heard goes
 STRANGERS_MAX = 64  # of them not members; the one least recently heard goes
 SESSIONS_PER_PEER_MAX = 4  # the lowest ranked goes
 HANDSHAKES_MAX = 256  # begun by others and not finished; the oldest goes
-INITIATIONS_MAX = 256  # begun by us; a further one fails
+INITIATIONS_MAX = 256  # begun by us and not answered; the oldest goes
 KNOWN_MAX = 16384  # static keys; the one least recently learned goes
 SOURCES_MAX = 1024  # remembered by the rate limit
 
@@ -114,6 +115,8 @@ SUPERSEDED_LIMIT = Duration(60 * SECOND)  # and one that we no longer send by
 SILENT_MESSAGES = 20
 SILENT_AFTER = Duration(10 * SECOND)
 GENERATION_LEAP_MAX = 2**32  # a peer may not push the Lamport clock further at once
+
+EARLIER_START = "an earlier start of this peer speaks; is its key on two machines"
 
 _PATTERNS = {1: XX, 2: IK}
 _PATTERN_NUMBERS = {XX: 1, IK: 2}
@@ -134,7 +137,7 @@ class Sessions:
         self._pending: dict[bytes, None] = {}  # indices of unconfirmed handshakes begun by others, oldest first
         self._answered: RecentTable[bytes, bytes] = RecentTable(HANDSHAKES_MAX)  # digest of message 1 -> index
         self._known: RecentTable[NodeId, bytes] = RecentTable(KNOWN_MAX)
-        self._initiations = 0
+        self._initiations: dict[bytes, None] = {}  # indices, oldest first
         self._timers: Deadlines[bytes] = Deadlines()
         self._each: TokenBucket[Path | NodeId] = TokenBucket(HANDSHAKE_RATE_PER_S, HANDSHAKE_BURST, SOURCES_MAX)
         self._all: TokenBucket[None] = TokenBucket(HANDSHAKES_RATE_PER_S, HANDSHAKES_BURST, 1)
@@ -183,6 +186,11 @@ class Sessions:
         peer = self._peers.get(node)
         return peer is not None and peer.initiation is not None
 
+    def chain(self, node: NodeId) -> bytes | None:
+        """The chain that ``node`` showed; verified if ``is_member``."""
+        peer = self._peers.get(node)
+        return peer.current.met.chain if peer is not None and peer.current is not None else None
+
     def peers(self) -> list[NodeId]:
         """Every node that there is a session with."""
         return [node for node, peer in self._peers.items() if peer.current is not None]
@@ -221,7 +229,11 @@ class Sessions:
         session.unanswered = 0
         if plaintext and session.confirmed:
             return [Opened(session.met.node, path, plaintext, session.met.member)]
-        actions = [] if session.confirmed else self._confirm(session, path, now)
+        actions: list[SessionsAction] = []
+        if not session.confirmed:
+            actions = self._confirm(session, path, now)
+            if not session.confirmed:
+                return actions
         if plaintext:
             actions.append(Opened(session.met.node, path, plaintext, session.met.member))
         elif not session.initiated and not actions:
@@ -258,15 +270,31 @@ class Sessions:
     def _begin(self, peer: Peer, path: Path, now: Instant) -> list[SessionsAction]:
         if peer.initiation is not None:
             return []
-        if self._initiations >= INITIATIONS_MAX:
-            failed = self._failed(peer, path, "too many handshakes in progress")
-            self._drop_if_empty(peer)
-            return failed
         peer.want(path)
-        self._initiations += 1
         self._generation += 1
         protocol = IK if peer.node in self._known else XX
-        return [Transmit(path, self._initiate(peer, protocol, self._generation, now).message1)]
+        initiation = self._initiate(peer, protocol, self._generation, now)
+        return [*self._give_up_oldest(), Transmit(path, initiation.message1)]
+
+    def _give_up_oldest(self) -> list[SessionsAction]:
+        # The oldest, not the newest: a live peer answers in a round trip, so what is old was never going to be
+        # answered. Greetings are unauthenticated, and forged ones must not keep true peers from being called.
+        if len(self._initiations) <= INITIATIONS_MAX:
+            return []
+        oldest = self._by_index[next(iter(self._initiations))]
+        assert isinstance(oldest, Initiation)
+        return self._give_up(self._peers[oldest.peer], "displaced: too many handshakes in progress")
+
+    def _give_up(self, peer: Peer, reason: str) -> list[SessionsAction]:
+        """End our handshake; tell of it unless a session stays in use, which is judged by its own silence."""
+        self._end_initiation(peer)
+        path = next(reversed(peer.wanted), None)
+        peer.wanted.clear()
+        if peer.current is not None or path is None:
+            return []
+        failed = self._failed(peer, path, reason)
+        self._drop_if_empty(peer)
+        return failed
 
     def _initiate(self, peer: Peer, protocol: bytes, generation: int, now: Instant) -> Initiation:
         index = self._new_index()
@@ -278,6 +306,7 @@ class Sessions:
         initiation = Initiation(index, peer.node, protocol, handshake, message1, generation)
         peer.initiation = initiation
         self._by_index[index] = initiation
+        self._initiations[index] = None
         self._timers.set(index, after(now, RETRY_FIRST))
         return initiation
 
@@ -393,9 +422,15 @@ class Sessions:
         met = meet(said, handshake.remote_static, remote_index, self._me.mesh)
         if met.node == self._me.identity.node:
             raise RemoteProtocolError("handshake", "another machine has this node's identity")
+        if self._is_retired(met):
+            raise RemoteProtocolError("handshake", EARLIER_START)
         if met.generation > self._generation + GENERATION_LEAP_MAX:
             raise RemoteProtocolError("handshake", "handshake generation out of reach")
         return met
+
+    def _is_retired(self, met: Met) -> bool:
+        peer = self._peers.get(met.node)
+        return peer is not None and met.instance in peer.retired
 
     def _session(
         self,
@@ -425,6 +460,9 @@ class Sessions:
 
     def _confirm(self, session: Session, path: Path, now: Instant) -> list[SessionsAction]:
         """The far end has shown that it holds the keys."""
+        if self._is_retired(session.met):
+            self._drop_entry(session.index)
+            return [Rejected(source_of(path), EARLIER_START)]
         session.confirmed = True
         self._pending.pop(session.index, None)
         self._timers.set(session.index, after(now, IDLE_LIMIT))
@@ -449,6 +487,8 @@ class Sessions:
         for old in list(peer.sessions):
             if old.met.instance != peer_instance:
                 self._drop_session(peer, old)
+                if old.met.instance not in peer.retired:
+                    peer.retired.append(old.met.instance)
         self._choose(peer)
         current = peer.current
         assert current is not None
@@ -474,8 +514,9 @@ class Sessions:
         """Send by the highest ranked confirmed session; by an unconfirmed one of ours only if there is no other."""
         confirmed = [session for session in peer.sessions if session.confirmed]
         best = max(confirmed or peer.sessions, key=lambda session: session.order, default=None)
-        if peer.current is not None and peer.current is not best and peer.current.confirmed:
-            self._timers.set(peer.current.index, after(peer.current.heard, SUPERSEDED_LIMIT))
+        for session in confirmed:
+            if session is not best:
+                self._timers.set(session.index, after(session.heard, SUPERSEDED_LIMIT))
         peer.current = best
 
     # -- bounds and ends
@@ -516,11 +557,11 @@ class Sessions:
         if peer.initiation is not None:
             self._drop_entry(peer.initiation.index)
             peer.initiation = None
-            self._initiations -= 1
 
     def _drop_entry(self, index: bytes) -> None:
         self._by_index.pop(index, None)
         self._pending.pop(index, None)
+        self._initiations.pop(index, None)
         self._timers.cancel(index)
 
     def _drop_session(self, peer: Peer, session: Session) -> None:
@@ -612,18 +653,12 @@ class Sessions:
     def _retry(self, initiation: Initiation, now: Instant) -> list[SessionsAction]:
         peer = self._peers[initiation.peer]
         current = peer.current
-        if current is not None and (current.order[0] >= initiation.generation or initiation.tries >= TRIES_MAX):
-            # The peer's own handshake came first, or the session that stayed in use is judged by its own silence.
-            self._end_initiation(peer)
-            peer.wanted.clear()
-            return []
+        if current is not None and current.order[0] >= initiation.generation:
+            return self._give_up(peer, "")  # the peer's own handshake came first
+        if initiation.tries >= TRIES_MAX:
+            return self._give_up(peer, "no answer")
         path = next(iter(peer.wanted), None) or peer.sessions[-1].path
         remember(peer.wanted, path)
-        if initiation.tries >= TRIES_MAX:
-            self._end_initiation(peer)
-            failed = self._failed(peer, path, "no answer")
-            self._drop_if_empty(peer)
-            return failed
         tries = initiation.tries + 1
         if initiation.protocol == IK and tries > TRIES_IK_MAX:
             self._drop_entry(initiation.index)

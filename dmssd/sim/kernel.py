@@ -1,12 +1,14 @@
 """The simulated kernel of one machine: interfaces, nexthop objects, groups, routes, and forwarding by them.
 
-It obeys the rules that the real one was seen to obey (Linux 6.x, `net/ipv4/nexthop.c`; FACTS.md), and one conformance
-test (tests/netns/test_kernel_conformance.py) holds the two side by side:
+It stands in for the kernel behind ``driver/fib.py``, so it also keeps that file's two rules: deleting what is gone
+already is no failure, and once something could not be set no nexthop or group is deleted (ECANCELED). It obeys the
+rules that the real one was seen to obey (Linux 6.x, ``net/ipv4/nexthop.c``; FACTS.md), and one conformance test
+(tests/netns/test_kernel_conformance.py) holds the two side by side:
 
 - a nexthop needs an existing interface with carrier (ENODEV, ENETDOWN);
 - a group is set as a whole or not at all; each member must exist, be no group, and occur once (EINVAL);
 - nexthops and groups share one number space, and neither can replace the other (EINVAL);
-- a route needs its group (EINVAL); deleting what is not there is refused (ENOENT for nexthops, ESRCH for routes);
+- a route needs its group (EINVAL); a deleted nexthop leaves its groups, a deleted group takes its routes along;
 - when an interface loses its carrier, its nexthops go, groups shrink, an emptied group goes and takes its routes along,
   and nothing comes back by itself;
 - all of it outlives the daemon and dies with the machine.
@@ -75,10 +77,15 @@ class Kernel:
     # Writing
 
     def perform(self, operations: tuple[FibOperation, ...]) -> tuple[tuple[int, int], ...]:
-        """Perform each operation on its own; returns (position, errno) of those refused."""
+        """Perform a batch in order; (position, errno) of each operation refused."""
         self.changes += 1
-        outcomes = [self._perform(operation) for operation in operations]
-        return tuple((position, error) for position, error in enumerate(outcomes) if error)
+        failures: list[tuple[int, int]] = []
+        for position, operation in enumerate(operations):
+            doubtful = failures and isinstance(operation, DeleteNexthop)
+            error = errno.ECANCELED if doubtful else self._perform(operation)
+            if error:
+                failures.append((position, error))
+        return tuple(failures)
 
     def _perform(self, operation: FibOperation) -> int:
         match operation:
@@ -90,11 +97,14 @@ class Kernel:
                 if group not in self._groups and group not in self._nexthops:
                     return errno.EINVAL
                 self._routes[prefix] = group
-                return 0
             case DeleteRoute(prefix):
-                return 0 if self._routes.pop(prefix, None) is not None else errno.ESRCH
+                self._routes.pop(prefix, None)
             case DeleteNexthop(number):
-                return self._delete(number)
+                if number in self._nexthops:
+                    self._remove_nexthop(number)
+                elif number in self._groups:
+                    self._remove_group(number)
+        return 0
 
     def _set_nexthop(self, number: int, gateway: Gateway) -> int:
         interface = self.interfaces.get(gateway.link)
@@ -114,15 +124,6 @@ class Kernel:
         if not ids or len(set(ids)) != len(ids) or not weights_fit or not known or number in self._nexthops:
             return errno.EINVAL
         self._groups[number] = members
-        return 0
-
-    def _delete(self, number: int) -> int:
-        if number in self._nexthops:
-            self._remove_nexthop(number)
-        elif number in self._groups:
-            self._remove_group(number)
-        else:
-            return errno.ENOENT
         return 0
 
     def _remove_nexthop(self, number: int) -> None:

@@ -16,7 +16,6 @@ from routing.lsa import Lsa
 from sansio.ids import NodeId
 
 MESH_NAME = "sim"
-WALL_S = 1_700_000_000
 PROCESSORS = 3
 
 Plant = Callable[[SecureNode], None]
@@ -46,7 +45,7 @@ def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
         machine = start.machine
         settings = NodeSettings(name=machine.name, prefixes=prefixes_of(machine.number), tps=tps)
         identity = identities[machine.number]
-        secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy, WALL_S)
+        secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy)
         if chosen.plant is not None:
             chosen.plant(secure)
         return secure
@@ -61,7 +60,7 @@ def secure_of(daemon: Daemon) -> SecureNode:
 
 
 def _members(daemon: Daemon) -> dict[NodeId, str]:
-    return {member.node: member.state for member in secure_of(daemon).node.swim.members()}
+    return {member.node: member.state.name.lower() for member in secure_of(daemon).node.swim.members()}
 
 
 def _lsdb(daemon: Daemon) -> Mapping[NodeId, Lsa]:

@@ -8,8 +8,9 @@ routes that the daemon left, its disk keeps what was persisted.
 Everything that happens is folded into ``digest()``: two runs with the same digest had the same events in the same
 order at the same nanoseconds.
 
-Deviation from a real machine: performing a batch of FIB operations takes a fixed time per operation, and the batch
-is atomic with respect to link events; the driver writes it with one send, which comes to the same.
+As in the driver, what an action answers (``FibProgrammed``, a reading after a refusal) goes in before any other event,
+and a ``Wake`` comes no sooner than a millisecond after the last. Deviation from a real machine: a daemon works in no
+time; handling an event or writing a thousand routes takes none of the simulated nanoseconds.
 """
 
 import hashlib
@@ -46,7 +47,7 @@ from dmssd.sim.shapes import Shape
 from routing.lsa import LinkNumber, Prefix
 from sansio.core import Persist, Rejected, Wake
 from sansio.ids import NodeId
-from sansio.instant import MICROSECOND, MILLISECOND, SECOND, Duration, Instant
+from sansio.instant import MICROSECOND, MILLISECOND, SECOND, Duration, Instant, after
 from sansio.wire import DATAGRAM_BYTES_MAX
 
 FIRST_LINK = 2
@@ -56,8 +57,7 @@ INBOX_MAX = 4_000
 
 WAKE_LATENESS_MAX = Duration(500 * MICROSECOND)
 CARRIER_LATENESS_MAX = Duration(6 * MILLISECOND)
-FIB_LATENESS = Duration(200 * MICROSECOND)
-FIB_OPERATION = Duration(12 * MICROSECOND)
+WAKE_GAP = Duration(1 * MILLISECOND)
 
 
 class Daemon(Protocol):
@@ -101,7 +101,9 @@ class Machine:
     stopped: int = 0
     left: bool = False
     torn: bool = False
-    inbox: deque[NodeEvent] = field(default_factory=deque)
+    inbox: list[NodeEvent] = field(default_factory=list)
+    told_up: set[LinkNumber] = field(default_factory=set)
+    link_news: bool = False
     replies: dict[int, Reply] = field(default_factory=dict)
 
     @property
@@ -195,6 +197,7 @@ class World:
         machine.wake_at = None
         machine.torn = False
         machine.inbox.clear()
+        machine.told_up.clear()
         self.changes += 1
         label = f"{self.seed}/{machine.number}/{machine.starts}"
         start = Start(
@@ -205,10 +208,11 @@ class World:
             seeded(f"entropy/{label}").randbytes,
         )
         machine.daemon = self._boot(start)
-        self._enter(machine, FibRead(machine.kernel.installed()))
-        for link, interface in machine.kernel.interfaces.items():
-            if interface.carrier:
-                self._enter(machine, LinkUp(link, interface.name, interface.metric))
+        if machine.stalled:
+            machine.link_news = True
+            return
+        self._read_fib(machine)
+        self._tell_links(machine)
 
     def stop_daemon(self, machine: Machine, torn: bool = False) -> None:
         """SIGKILL: nothing is said, kernel and disk stay. ``torn``: in the middle of its next batch of actions."""
@@ -233,14 +237,19 @@ class World:
         self.changes += 1
 
     def resume(self, machine: Machine) -> None:
-        """Let a stalled daemon go on: it drains its socket first, as the driver does, then wakes."""
+        """Let a stalled daemon go on: it drains its sockets as drivers do (links, echoes, datagrams), then wakes."""
         machine.stalled -= 1
         self.changes += 1
-        if machine.stalled or machine.daemon is None:
-            machine.inbox.clear()
+        if machine.stalled:
             return
-        while machine.inbox:
-            self._enter(machine, machine.inbox.popleft())
+        waiting = sorted(machine.inbox, key=lambda event: isinstance(event, Datagram))
+        machine.inbox.clear()
+        if machine.link_news:
+            machine.link_news = False
+            self._tell_links(machine)
+            self._read_fib(machine)
+        for event in waiting:
+            self._enter(machine, event)
         self._rearm(machine)
 
     def request(self, machine: Machine, verb: str, **arguments: Any) -> int:
@@ -275,15 +284,28 @@ class World:
     def _set_carrier(self, end: Port, carrier: bool) -> None:
         machine, link = self.machines[end[0]], end[1]
         machine.kernel.set_carrier(link, carrier)
-        wait = int(self.rng.random() * CARRIER_LATENESS_MAX)
-        self.clock.after(wait, self._tell_carrier, machine, link, carrier)
+        self.clock.after(int(self.rng.random() * CARRIER_LATENESS_MAX), self._announce_links, machine)
 
-    def _tell_carrier(self, machine: Machine, link: LinkNumber, carrier: bool) -> None:
-        interface = machine.kernel.interfaces[link]
-        if machine.daemon is None or interface.carrier != carrier:
+    def _announce_links(self, machine: Machine) -> None:
+        if machine.stalled:
+            machine.link_news = True
             return
-        event = LinkUp(link, interface.name, interface.metric) if carrier else LinkDown(link)
-        self._enter(machine, event)
+        self._tell_links(machine)
+        self._read_fib(machine)
+
+    def _tell_links(self, machine: Machine) -> None:
+        """What changed since last told: the driver reads afresh at each announcement, so a short flap is no event."""
+        interfaces = machine.kernel.interfaces
+        for link in sorted(machine.told_up):
+            if not interfaces[link].carrier:
+                machine.told_up.discard(link)
+                self._enter(machine, LinkDown(link))
+        for link, interface in interfaces.items():
+            if interface.carrier and link not in machine.told_up:
+                machine.told_up.add(link)
+                self._enter(machine, LinkUp(link, interface.name, interface.metric))
+
+    def _read_fib(self, machine: Machine) -> None:
         self._enter(machine, FibRead(machine.kernel.installed()))
 
     # The loop
@@ -311,6 +333,19 @@ class World:
             if len(machine.inbox) < INBOX_MAX:
                 machine.inbox.append(event)
             return
+        pending: deque[NodeEvent | None] = deque([event])
+        while pending and machine.daemon is daemon:
+            current = pending.popleft() or FibRead(machine.kernel.installed())
+            answers: list[NodeEvent | None] = []
+            for action in self._handle(machine, daemon, current):
+                answers += self._perform(machine, action)
+            pending.extendleft(reversed(answers))
+            if machine.torn:
+                machine.torn = False
+                self.stop_daemon(machine)
+        self._rearm(machine)
+
+    def _handle(self, machine: Machine, daemon: Daemon, event: NodeEvent) -> list[NodeAction]:
         now = self.clock.now
         self.events += 1
         self._trace.update(_fingerprint(machine.number, event, now))
@@ -320,21 +355,13 @@ class World:
             raise SimulationError(
                 now, f"{machine}: {type(event).__name__} made the core raise {problem!r}"
             ) from problem
-        if machine.torn:
-            actions = actions[: self.rng.randrange(len(actions) + 1)]
-        for action in actions:
-            self._perform(machine, action)
-        if machine.torn:
-            machine.torn = False
-            self.stop_daemon(machine)
-        if machine.daemon is not None:
-            self._rearm(machine)
+        return actions[: self.rng.randrange(len(actions) + 1)] if machine.torn else actions
 
-    def _rearm(self, machine: Machine) -> None:
+    def _rearm(self, machine: Machine, not_before: Instant | None = None) -> None:
         due = machine.daemon.deadline() if machine.daemon else None
         if due is None or (machine.wake_at is not None and machine.wake_at <= due):
             return
-        due = max(due, self.clock.now)
+        due = max(due, not_before or self.clock.now, self.clock.now)
         machine.wake_at = due
         lateness = int(self.rng.random() * WAKE_LATENESS_MAX)
         self.clock.at(Instant(due + lateness), self._wake, machine, machine.starts, due)
@@ -348,11 +375,16 @@ class World:
         # The deadline may have moved on since this wake was planned; then only a new one is.
         due = machine.daemon.deadline()
         if due is not None and due <= self.clock.now:
+            # Claimed while the Wake is handled, so that the next one is planned once and with its gap.
+            machine.wake_at = Instant(0)
             self._enter(machine, Wake())
+            machine.wake_at = None
+            self._rearm(machine, not_before=after(self.clock.now, WAKE_GAP))
         else:
             self._rearm(machine)
 
-    def _perform(self, machine: Machine, action: NodeAction) -> None:
+    def _perform(self, machine: Machine, action: NodeAction) -> tuple[NodeEvent | None, ...]:
+        """Do as the driver does; returns what that answers, None standing for a fresh reading of the kernel."""
         match action:
             case SendDatagram(link, address, payload):
                 if len(payload) > DATAGRAM_BYTES_MAX:
@@ -363,7 +395,7 @@ class World:
                 source = machine.kernel.interfaces[link].address
                 self.network.send((machine.number, link), EchoRequest(source, address, nonce))
             case ProgramFib():
-                self._program(machine, action)
+                return self._program(machine, action)
             case Persist(key, value):
                 machine.disk.write(key, value)
             case Reply():
@@ -377,19 +409,13 @@ class World:
                 self.stop_daemon(machine)
             case PinNeighbour():
                 pass  # neighbour entries do not decay here
+        return ()
 
-    def _program(self, machine: Machine, batch: ProgramFib) -> None:
+    def _program(self, machine: Machine, batch: ProgramFib) -> tuple[NodeEvent | None, ...]:
         failures = machine.kernel.perform(batch.operations)
         self._trace.update(repr(batch).encode())
-        wait = FIB_LATENESS + FIB_OPERATION * len(batch.operations)
-        self.clock.after(wait, self._answer, machine, machine.starts, FibProgrammed(batch.batch, failures))
-
-    def _answer(self, machine: Machine, starts: int, event: FibProgrammed) -> None:
-        if machine.starts != starts:
-            return
-        self._enter(machine, event)
-        if event.failures:
-            self._enter(machine, FibRead(machine.kernel.installed()))
+        programmed = FibProgrammed(batch.batch, failures)
+        return (programmed, None) if failures else (programmed,)
 
 
 def seconds_of(world: World) -> float:

@@ -137,7 +137,7 @@ class Namespaces:
                 with open(f"/run/netns/{self._full[name]}") as handle:
                     _setns(handle.fileno())
                 outcome.append(work())
-            except BaseException as problem:
+            except BaseException as problem:  # noqa: BLE001 - raised again in the caller's thread
                 failure.append(problem)
 
         thread = threading.Thread(target=enter)

@@ -1,5 +1,7 @@
 """The Min-Weight Topology against its definition, word for word."""
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +81,7 @@ def test_every_edge_is_kept_or_dropped_once_and_each_reason_names_a_real_way(gra
     for dropped in result.dropped:
         way = [dropped.edge.u, *dropped.via, dropped.edge.v]
         if dropped.edge.u != dropped.edge.v:
-            assert all(step in kept for step in zip(way, way[1:], strict=False))
+            assert all(step in kept for step in pairwise(way))
             assert dropped.bound < dropped.weight or dropped.reason.name == "ONE_WAY"
 
 

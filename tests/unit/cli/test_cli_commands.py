@@ -1,6 +1,7 @@
 """Every command against a real server on a real socket: what it asks, what it prints, how it ends."""
 
 import json
+import os
 import socket
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from dmssd import __version__
+from dmssd.cli import membership
 from dmssd.cli.main import main
 from sansio.errors import AdmissionError, RequestError
 
@@ -207,7 +209,7 @@ def test_network_mwt_says_of_each_dropped_link_why(served: Any, capsys: pytest.C
         "dropped": [{"from": "a", "to": "c", "metric": 9, "reason": "a-b-c costs 6"}],
     }
     lines = ran(capsys, "network", "mwt")[1].splitlines()
-    assert lines[0] == "policy shortest: 1 link directions kept, 1 dropped"
+    assert lines[0] == "policy shortest: 1 link direction kept, 1 dropped"
     assert lines[-1] == "a             c        9  a-b-c costs 6"
 
 
@@ -255,12 +257,20 @@ def test_empty_answers_are_told_in_words(served: Any, capsys: pytest.CaptureFixt
     served.daemon.answers |= {"routes": {"source": "none", "routes": []}, "roles": []}
     assert ran(capsys, "route", "list")[1] == "0 routes by plan of none\n"
     assert ran(capsys, "role", "list")[1] == "no role is switched on\n"
+    served.daemon.answers |= {
+        "network_spt": {"node": "a", "destinations": []},
+        "network_mwt": {"policy": "spanning", "kept": [], "dropped": []},
+        "network_global": {"nodes": [{"name": "a", "node": "ab", "prefixes": []}], "edges": []},
+    }
+    assert ran(capsys, "network", "spt")[1] == "from a no other node is reached; next: dmssd status\n"
+    assert ran(capsys, "network", "mwt")[1] == "policy spanning: 0 link directions kept, 0 dropped\n"
+    assert "FROM" not in ran(capsys, "network", "global")[1]
 
 
 def test_trace_prints_hops_with_names_and_silent_ones_as_stars(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
     served.daemon.answers["trace"] = {
-        "destination": "d",
-        "address": "10.5.0.4",
+        "destination": "10.5.0.4",
+        "flow": 40001,
         "reached": True,
         "hops": [
             {"name": "b", "address": "10.5.0.2", "rtt_ms": 0.1234},
@@ -272,7 +282,7 @@ def test_trace_prints_hops_with_names_and_silent_ones_as_stars(served: Any, caps
     code, out, _ = ran(capsys, "trace", "d")
     assert code == 0
     assert out.splitlines() == [
-        "trace to d (10.5.0.4) over IPv4",
+        "trace to d (10.5.0.4) over IPv4, flow 40001",
         " 1  b (10.5.0.2)  0.123 ms",
         " 2  *",
         " 3  10.9.9.9",
@@ -281,7 +291,7 @@ def test_trace_prints_hops_with_names_and_silent_ones_as_stars(served: Any, caps
 
 
 def test_a_trace_that_does_not_arrive_fails(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    served.daemon.answers["trace"] = {"destination": "d", "address": "10.5.0.4", "reached": False, "hops": []}
+    served.daemon.answers["trace"] = {"destination": "10.5.0.4", "flow": 1, "reached": False, "hops": []}
     code, out, _ = ran(capsys, "trace", "d")
     assert code == 1
     assert "d was not reached; next: dmssd network spt" in out
@@ -393,6 +403,33 @@ def test_a_daemon_that_breaks_off_is_one_line_and_exit_1(tmp_path: Path, capsys:
         assert err.count("\n") == 1
     thread.join(10)
     server.close()
+
+
+def test_a_socket_that_this_user_may_not_open_says_who_may(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    served.path.chmod(0)
+    me = os.geteuid()
+    try:
+        if me == 0:
+            os.seteuid(65_534)
+        code, out, err = ran(capsys, "status")
+    finally:
+        os.seteuid(me)
+    assert (code, out) == (1, "")
+    assert "may not be used by this user: run as root, or join the group dmssd" in err
+
+
+def test_a_daemon_that_does_not_answer_in_time_is_one_line_and_exit_1(
+    served: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "LEAVE_TIMEOUT_S", 0.05)
+    served.daemon.release.clear()
+    code, out, err = ran(capsys, "leave")
+    assert (code, out) == (1, "")
+    assert "did not answer within 0.05 s: try again" in err
+    monkeypatch.setattr(membership, "ANSWER_GRACE_S", 0.0)
+    code, out, err = ran(capsys, "join", "a", "--token", "t", "--timeout", "0.1")
+    assert code == 1
+    assert "did not answer within 0.1 s" in err
 
 
 def test_the_socket_option_wins_over_the_environment(

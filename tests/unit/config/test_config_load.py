@@ -1,5 +1,6 @@
 import os
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -228,12 +229,43 @@ def test_a_directory_is_no_configuration(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_an_unreadable_file_says_so(tmp_path: Path) -> None:
-    file = write(tmp_path / "dmssd.toml", "")
-    file.chmod(0)
-    with pytest.raises(ConfigError, match="may not be read: run as root"):
-        load(file)
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Root reads everything: be somebody else for a while."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65_534)
+    yield
+    os.seteuid(me)
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A configuration whose directory is open and whose file, or drop-in directory, is not."""
+    tmp_path.parent.chmod(0o755)
+    tmp_path.parent.parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    yield write(tmp_path / "dmssd.toml", "")
+    tmp_path.chmod(0o700)
+
+
+def test_an_unreadable_file_says_so(locked: Path, request: pytest.FixtureRequest) -> None:
+    locked.chmod(0)
+    request.getfixturevalue("unprivileged")
+    with pytest.raises(ConfigError) as caught:
+        load(locked)
+    assert str(caught.value) == f"{locked}: may not be read: run as root, or change its mode"
+
+
+def test_an_unreadable_directory_says_so(
+    locked: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "CONFIG_FILE", str(locked))
+    locked.parent.chmod(0)
+    request.getfixturevalue("unprivileged")
+    for path in (None, locked):
+        with pytest.raises(ConfigError, match="may not be read: run as root, or change its mode"):
+            load(path)
 
 
 def test_what_show_prints_is_a_configuration_that_says_the_same() -> None:

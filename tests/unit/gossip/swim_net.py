@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from gossip.swim import (
     Datagram,
-    Left,
     LeaveRequested,
+    Left,
     MemberDown,
     PeerMet,
     Send,

@@ -42,6 +42,11 @@ def test_of_parallel_edges_the_least_are_kept_ties_all():
     assert sentence == "parallel to a cheaper link (2 against 3)"
 
 
+def test_a_cheaper_parallel_link_is_named_before_a_way_round_of_the_same_cost():
+    graph = linked(("a", "b", 2), ("a", "b", 3), ("a", "c", 1), ("c", "b", 1))
+    assert dropped(graph)["a", "b", 3][0] is Reason.PARALLEL
+
+
 def test_shortest_judges_each_direction_by_its_own_weight():
     graph = linked(("a", "b", 5, 1), ("a", "c", 1), ("c", "b", 1))
     assert ("b", "a", 1) in kept(graph)

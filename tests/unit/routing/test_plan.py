@@ -56,6 +56,11 @@ def test_two_ports_of_one_neighbour_on_one_of_our_links_are_one_next_hop():
     assert compute_row(lsdb, B).groups == ((NextHop(7, A), NextHop(8, A)),)
 
 
+def test_next_hops_of_a_group_are_in_order_of_their_links():
+    row = compute_row(mesh(("a", "c", 1), ("a", "b", 1), ("b", "d", 1), ("c", "d", 1)), A)
+    assert row.groups[row.entries[3].group] == (NextHop(1, C), NextHop(2, B))
+
+
 def test_the_bytes_of_a_row_do_not_depend_on_the_order_of_the_database():
     turned = dict(reversed(SQUARE.items()))
     for node in SQUARE:
@@ -163,6 +168,11 @@ def test_control_next_hops_go_by_the_global_topology_whatever_the_policy():
 def test_hop_counts_allow_for_the_longest_of_the_shortest_paths():
     planner = Planner(mesh(("a", "b", 1), ("b", "c", 1), ("c", "d", 1), ("a", "d", 3), alone="e"))
     assert planner.hop_counts(A) == {B: 1, C: 2, D: 3}
+
+
+def test_hop_counts_do_not_take_the_path_found_last_for_the_longest():
+    links = [("a", "b", 1), ("b", "c", 1), ("c", "e", 3), ("a", "d", 4), ("d", "e", 1)]
+    assert Planner(mesh(*links)).hop_counts(A)[E] == 3
 
 
 def test_a_stranger_to_the_database_has_no_next_hops_and_no_component():

@@ -3,13 +3,15 @@
 import random
 
 import pytest
-from tests.unit.security.wires import Wires, entropy_of, mesh_of
 
 from dmssd.security.certificate import found
 from dmssd.security.identity import Identity
 from dmssd.security.session_state import PATHS_MAX, QUEUE_MAX
 from dmssd.security.sessions import (
+    EARLIER_START,
     HANDSHAKES_MAX,
+    INITIATIONS_MAX,
+    SESSIONS_PER_PEER_MAX,
     STRANGERS_MAX,
     Connect,
     CredentialsChanged,
@@ -24,7 +26,9 @@ from dmssd.security.sessions import (
 )
 from sansio.core import Rejected, Wake
 from sansio.errors import LocalProtocolError
+from sansio.ids import NodeId
 from sansio.instant import MILLISECOND, SECOND, Duration, Instant
+from tests.unit.security.wires import Wires, entropy_of, mesh_of
 
 SHORT = Duration(100 * MILLISECOND)
 
@@ -570,3 +574,161 @@ def test_three_nodes_with_bad_wires_all_hear_each_other_and_nothing_twice():
             for sender in set("abc") - {name}:
                 assert any(text.startswith(f"{sender}{name}".encode()) for text in heard), seed
             assert not any(up.restarted for up in wires.of(name, SessionUp)), seed
+
+
+def test_forged_greetings_cannot_keep_a_true_peer_from_being_called():
+    wires = pair()
+    rng = random.Random(1)
+    forged = [NodeId(rng.randbytes(20)) for _ in range(INITIATIONS_MAX + 10)]
+    for node in forged:
+        wires.tell("a", Connect(node, wires.to("nobody")))
+    assert len(wires.cores["a"]._initiations) == INITIATIONS_MAX
+    assert [failed.peer for failed in wires.of("a", SessionFailed)] == forged[:10]
+    wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+    wires.run(SHORT)
+    assert wires.cores["a"].connected(wires.node("b"))
+    wires.run(Duration(30 * SECOND))
+    assert len(wires.of("a", SessionFailed)) == len(forged)
+    assert wires.cores["a"].peers() == [wires.node("b")]
+    assert not wires.cores["a"]._initiations
+
+
+def test_a_peer_that_falls_silent_before_it_confirms_is_reported():
+    wires = pair()
+    wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+    wires.run(Duration(2 * MILLISECOND))
+    assert wires.of("a", SessionUp)
+    wires.cut.add("b")
+    wires._flying.clear()
+    wires.run(Duration(30 * SECOND))
+    assert [failed.reason for failed in wires.of("a", SessionFailed)] == ["handshake was not confirmed"]
+    assert not wires.cores["a"]._by_index
+    assert kinds(wires).count(3) == 7
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_late_of_an_earlier_start_does_not_displace_the_later_one(known):
+    wires = pair()
+    late: list[bytes] = []
+    if known:
+        wires.tell("a", PeerKnown(wires.node("b"), wires.credentials["b"].identity.x25519))
+    wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+    wires.run(SHORT)
+    # The earlier start begins one more handshake, whose last message is held back ...
+    wires.tell("a", ForgetPeer(wires.node("b")))
+    if known:
+        wires.tell("a", PeerKnown(wires.node("b"), wires.credentials["b"].identity.x25519))
+    wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+    wires.run(Duration(2 * MILLISECOND))
+    late = [wires.sent[-1][2]]
+    wires._flying.clear()
+    # ... until the later start has a session.
+    wires.start("a", wires.credentials["a"])
+    wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+    wires.run(SHORT)
+    before = len(wires.of("b", SessionUp))
+    (answer,) = wires.tell("b", Received(wires.to("a"), late[0]))
+    assert answer == Rejected("fe80::a%1", EARLIER_START)
+    assert len(wires.of("b", SessionUp)) == before
+    say(wires, "b", "a", b"to the later start")
+    wires.run(SHORT)
+    assert wires.opened("a") == [b"to the later start"]
+
+
+def test_two_machines_with_one_key_are_told_apart_and_counted():
+    wires = connected_pair()
+    wires.start("twin", wires.credentials["a"])
+    wires.tell("twin", Connect(wires.node("b"), wires.to("b")))
+    wires.run(SHORT)
+    assert [up.restarted for up in wires.of("b", SessionUp)] == [False, True]
+    wires.tell("a", ForgetPeer(wires.node("b")))
+    wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+    wires.run(Duration(SECOND))
+    assert EARLIER_START in reasons(wires, "b")
+    assert len(wires.of("b", SessionUp)) == 2
+
+
+def test_sessions_of_one_peer_are_bounded():
+    wires = connected_pair()
+    for _ in range(3 * SESSIONS_PER_PEER_MAX):
+        wires.tell("a", ForgetPeer(wires.node("b")))
+        wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+        wires.run(SHORT)
+        assert len(wires.cores["b"]._by_index) <= SESSIONS_PER_PEER_MAX
+    say(wires, "b", "a", b"by the newest")
+    wires.run(SHORT)
+    assert wires.opened("a") == [b"by the newest"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_every_altered_or_shortened_handshake_message_is_refused_and_the_true_one_still_serves(known):
+    wires = pair()
+    if known:
+        wires.tell("a", PeerKnown(wires.node("b"), wires.credentials["b"].identity.x25519))
+    wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+    rng = random.Random(7)
+    while not (wires.cores["a"].connected(wires.node("b")) and wires.cores["b"].connected(wires.node("a"))):
+        sender, receiver, message = wires.sent[-1]
+        for number in range(60):
+            altered = bytearray(message)
+            altered[rng.randrange(len(altered))] ^= 1 << rng.randrange(8)
+            shortened = message[: rng.randrange(len(message))]
+            for bad in (bytes(altered), shortened, message + b"\x00"):
+                # From many sources, so that the rate limit does not do the work.
+                answers = wires.cores[receiver].handle(Received(wires.to(f"x{number}"), bad), wires.now)
+                assert not any(isinstance(answer, SessionUp | Opened) for answer in answers)
+        wires.run(Duration(MILLISECOND))
+    assert len(wires.of("a", SessionUp)) == len(wires.of("b", SessionUp)) == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_chaos_never_opens_twice_nor_from_another_and_heals(seed):
+    """Loss, restarts, forgetting and cuts at random; once they end, everybody is heard within half a minute."""
+    rng = random.Random(seed)
+    wires = Wires(seed, loss=0.2, duplicate=0.2, jitter_ms=80)
+    mesh = dict(zip("abc", mesh_of("a", "b", "c"), strict=True))
+    for name, credentials in mesh.items():
+        wires.start(name, credentials)
+    starts = dict.fromkeys("abc", 0)
+    opened: dict[str, list[bytes]] = {name: [] for name in "abc"}
+
+    def chat(times: int) -> None:
+        for _ in range(times):
+            for sender in "abc":
+                for receiver in set("abc") - {sender}:
+                    text = f"{sender}{starts[sender]}>{receiver}:{len(wires.sent)}"
+                    say(wires, sender, receiver, text.encode())
+            wires.run(Duration(500 * MILLISECOND))
+
+    for _ in range(25):
+        chat(2)
+        name = rng.choice("abc")
+        match rng.randrange(4):
+            case 0:
+                opened[name] += wires.opened(name)
+                starts[name] += 1
+                wires.start(name, mesh[name])
+            case 1:
+                wires.tell(name, ForgetPeer(wires.node(rng.choice("abc"))))
+            case 2:
+                wires.cut = {name}
+            case 3:
+                wires.cut = set()
+    wires.loss, wires.cut = 0.0, set()
+    chat(60)
+    mark = {name: len(wires.log[name]) for name in "abc"}
+    chat(4)
+    for name in "abc":
+        for action in wires.log[name]:
+            if isinstance(action, Opened):
+                assert mesh[action.plaintext[:1].decode()].identity.node == action.peer
+                assert action.plaintext.split(b">")[1][:1].decode() == name
+        everything = opened[name] + wires.opened(name)
+        assert len(everything) == len(set(everything))
+        late = [a.plaintext[:1].decode() for a in wires.log[name][mark[name] :] if isinstance(a, Opened)]
+        for sender in set("abc") - {name}:
+            assert late.count(sender) >= 3, f"{sender} is not heard by {name}"
+        assert not any(isinstance(a, SessionUp) for a in wires.log[name][mark[name] :]), "at rest nothing comes up"
+    before = kinds(wires).count(1)
+    chat(60)
+    assert kinds(wires).count(1) == before, "at rest nobody begins a handshake"

@@ -36,8 +36,6 @@ def test_what_was_written_is_read_back(kernel):
         (SetGroup(11, ((1, 0),)), errno.EINVAL),
         (SetGroup(11, ()), errno.EINVAL),
         (SetRoute(NET, 99), errno.EINVAL),
-        (DeleteRoute(NET), errno.ESRCH),
-        (DeleteNexthop(99), errno.ENOENT),
     ],
 )
 def test_what_the_kernel_refuses_changes_nothing(kernel, operation, error):
@@ -45,6 +43,20 @@ def test_what_the_kernel_refuses_changes_nothing(kernel, operation, error):
     before = kernel.installed()
     assert kernel.perform((operation,)) == ((0, error),)
     assert kernel.installed() == before
+
+
+def test_deleting_what_is_gone_is_no_failure(kernel):
+    kernel.perform(TWO_WAYS)
+    before = kernel.installed()
+    assert kernel.perform((DeleteRoute(NET), DeleteNexthop(99))) == ()
+    assert kernel.installed() == before
+
+
+def test_once_something_could_not_be_set_no_nexthop_is_deleted(kernel):
+    kernel.perform(TWO_WAYS)
+    failures = kernel.perform((DeleteNexthop(1), SetRoute(NET, 99), DeleteNexthop(10)))
+    assert failures == ((1, errno.EINVAL), (2, errno.ECANCELED))
+    assert kernel.installed() == Installed({2: WAY_B}, {10: ((2, 1),)}, {THERE: 10})
 
 
 def test_a_refused_group_replacement_keeps_the_old_group_and_the_rest_of_the_batch_is_done(kernel):

@@ -2,7 +2,7 @@ import pytest
 
 from dmssd.events import Datagram, EchoReplied, FibProgrammed, FibRead, LinkDown, LinkUp, ProgramFib, SendDatagram
 from dmssd.sim.clock import SimulationError
-from dmssd.sim.network import Quality
+from dmssd.sim.network import EchoReply, Quality
 from routing.fib import Gateway, SetNexthop
 from sansio.core import Wake
 from sansio.instant import MILLISECOND, SECOND
@@ -109,23 +109,28 @@ def test_unplugging_tells_both_daemons_and_then_shows_them_the_kernel(toys):
     assert world.machines[0].daemon.links == [2, 2]
 
 
-def test_a_flap_shorter_than_the_news_of_it_is_still_told_in_the_right_order(toys):
+def test_a_flap_shorter_than_the_news_of_it_is_no_link_event_but_shows_the_kernel(toys):
     world = toys.start(toys.build("line:2"))
-    cable = world.network.cables[0]
+    toys.program(world)
+    machine, cable = world.machines[0], world.network.cables[0]
+    heard = []
+    original = machine.daemon.handle
+    machine.daemon.handle = lambda event, now: heard.append(event) or original(event, now)
     world.unplug(cable)
     world.plug(cable)
     world.run_for(50 * MILLISECOND)
-    assert world.machines[0].kernel.interfaces[2].carrier
-    assert of(world.machines[0], LinkDown) == []
+    told = [event for event in heard if isinstance(event, LinkDown | LinkUp | FibRead)]
+    assert told == [FibRead(machine.kernel.installed())] * 2
+    assert not machine.kernel.installed().routes
 
 
 def test_programming_answers_with_the_failures_and_then_shows_the_kernel(toys):
     world = toys.start(toys.build("line:2"))
     machine = world.machines[0]
     heard = []
-    machine.daemon.handle = lambda event, now: heard.append(event) or []
-    world._perform(machine, ProgramFib(5, (SetNexthop(1, Gateway(99, bytes(16))),)))
-    world.run_for(10 * MILLISECOND)
+    refused = ProgramFib(5, (SetNexthop(1, Gateway(99, bytes(16))),))
+    machine.daemon.handle = lambda event, now: heard.append(event) or ([refused] if isinstance(event, LinkUp) else [])
+    world._enter(machine, LinkUp(2, "eth2", 1))
     told = [event for event in heard if isinstance(event, FibProgrammed | FibRead)]
     assert told == [FibProgrammed(5, ((0, 19),)), FibRead(machine.kernel.installed())]
 
@@ -139,11 +144,30 @@ def test_a_stalled_daemon_drains_its_socket_before_it_wakes(toys):
     machine.daemon.handle = lambda event, now: order.append(type(event)) or original(event, now)
     world.stall(machine)
     world.run_for(SECOND)
+    address = machine.kernel.interfaces[2].address
+    world._receive(0, 2, EchoReply("fe80::1", address, 3))
     assert order == []
     world.resume(machine)
     world.run_for(2 * MILLISECOND)
-    assert order.index(Wake) >= 9
-    assert Datagram in order[:9]
+    assert order.index(EchoReplied) < order.index(Datagram) < order.index(Wake)
+    assert Datagram not in order[order.index(Wake) :]
+
+
+def test_a_stalled_daemon_hears_of_links_first_and_only_what_they_amount_to(toys):
+    world = toys.start(toys.build("line:3"))
+    machine, (flapping, cut) = world.machines[1], world.network.cables
+    world.run_for(SECOND)
+    world.stall(machine)
+    world.unplug(flapping)
+    world.unplug(cut)
+    world.run_for(SECOND)
+    world.plug(flapping)
+    world.run_for(SECOND)
+    heard = []
+    machine.daemon.handle = lambda event, now: heard.append(event) or []
+    world.resume(machine)
+    assert heard[:2] == [LinkDown(3), FibRead(machine.kernel.installed())]
+    assert not any(isinstance(event, LinkDown | LinkUp | FibRead) for event in heard[2:])
 
 
 def test_a_torn_daemon_dies_between_two_of_its_actions(toys):

@@ -1,0 +1,59 @@
+"""``dmssd sim``: run simulated meshes from the command line."""
+
+import sys
+import time
+
+import click
+
+from dmssd.sim import mesh, shapes
+from dmssd.sim.scenario import Report, Scenario, timeline_of_seconds
+
+
+@click.group()
+def sim() -> None:
+    """The same node, simulated: N of them under a seed, with faults, and checkers that know the truth."""
+
+
+@sim.command()
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Decides everything by chance.")
+@click.option("--nodes", type=click.IntRange(2, shapes.NODES_MAX), default=16, show_default=True)
+@click.option("--seconds", type=click.FloatRange(6), default=60, show_default=True, help="Simulated time.")
+@click.option("--faults", type=click.IntRange(0, 1000), default=5, show_default=True)
+@click.option("--shape", help="line:N ring:N grid:RxC star:N full:N random:N; by default the seed chooses.")
+def run(seed: int, nodes: int, seconds: float, faults: int, shape: str | None) -> None:
+    """Run one world: a cold start, faults with the safety checkers on, then healing and convergence.
+
+    Prints what happened and every finding; exit status 1 if there is one.
+    """
+    try:
+        chosen = shapes.parse(shape or shapes.by_seed(seed, nodes), seed)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from None
+    if shape is not None and chosen.nodes != nodes and _given("nodes"):
+        raise click.UsageError(f"shape {shape} has {chosen.nodes} nodes, not {nodes}: leave out one of the two options")
+    click.echo(f"{chosen.nodes} nodes, {len(chosen.edges)} cables ({chosen.text}), seed {seed}, {seconds:g} s")
+    began = time.process_time()
+    report = Scenario(mesh.build(seed, chosen), mesh.VIEWS, timeline_of_seconds(seconds)).run(fault_count=faults)
+    _show(report, time.process_time() - began)
+    sys.exit(1 if report.findings else 0)
+
+
+def _given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is not None and source.name != "DEFAULT"
+
+
+def _show(report: Report, cpu_s: float) -> None:
+    click.echo("faults:" if report.plan else "no faults")
+    for fault in report.plan:
+        click.echo(f"  {fault}")
+    click.echo(f"cold start at rest after {_seconds(report.cold_start_s)}; healed after {_seconds(report.healed_s)}")
+    click.echo(f"longest loop {report.worst_loop_s:.1f} s, longest black hole {report.worst_hole_s:.1f} s")
+    click.echo(f"{report.events} events, {cpu_s:.1f} s of CPU, digest {report.digest}")
+    for finding in report.findings:
+        click.echo(str(finding))
+    click.echo(f"{len(report.findings)} findings" if report.findings else "no findings")
+
+
+def _seconds(value: float | None) -> str:
+    return "(never)" if value is None else f"{value:.1f} s"
