@@ -11,8 +11,8 @@ session; :mod:`dmssd.secure` stands around it and opens and seals what passes (:
 
 import random
 from collections import deque
-from collections.abc import Mapping
-from typing import assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
 
 from dmssd import inner
 from dmssd.channels import Channel
@@ -62,6 +62,8 @@ ROUTED_BYTES_MAX = 800
 """Plaintext that fits a datagram to anyone else: less two seals, the frame and a full recorded route."""
 
 
+_PASSED_ON = (ProgramFib, Persist, Rejected, Notice, Reply, Halt)
+
 _TimedCore = Discovery | Adjacencies | LinkState | Swim | Forwarder | TopologyProcessor
 
 
@@ -104,6 +106,7 @@ class Node:
         self._lsdb_moved = False
         self._started = False
         self._leaving: int | None = None
+        self._performers = self._table()
 
     # The door
 
@@ -190,7 +193,7 @@ class Node:
         else:
             self._out.append(Reply(event.number, error=f"this node knows no request {event.verb!r}"))
 
-    def _on_left(self, now: Instant) -> None:
+    def _on_left(self, action: swim.Left, now: Instant) -> None:
         # The members know; neighbours are told last, so that until then they carry the farewell.
         self._pending += self.adjacencies.handle(adjacency.Leaving(), now)
         if self._leaving is not None:
@@ -286,66 +289,95 @@ class Node:
                 self._on_lsdb_moved(now)
 
     def _perform(self, action: object, now: Instant) -> None:
-        match action:
-            case adjacency.SendHello(node, link, address, payload):
-                self._send_on_link(node, LinkPath(link, address), Channel.HELLO, payload)
-            case adjacency.SendEcho(link, address, nonce):
-                self._out.append(SendEcho(link, address, nonce))
-            case linkstate.SendFlood(neighbour, payload):
-                if (path := self.paths.direct(neighbour)) is not None:
-                    self._send_on_link(neighbour, path, Channel.FLOOD, payload)
-            case control.Forward(neighbour, payload):
-                if (path := self.paths.direct(neighbour)) is not None:
-                    self._send_on_link(neighbour, path, Channel.CONTROL, payload)
-            case control.Arrived(source, route, payload):
-                self._out.append(inner.SealedArrived(RoutedPath(source, route), payload))
-            case swim.Send(to, payload):
-                self._send(to, Channel.SWIM, payload, now)
-            case SendPlan(to, payload):
-                self._send(to, Channel.PLAN, payload, now)
-            case NeighbourUp() | NeighbourDown():
-                self._on_neighbour(action, now)
-            case linkstate.LsdbChanged():
-                self._lsdb_moved = True
-            case discovery.NeighbourSeen():
-                self._on_neighbour_seen(action, now)
-            case discovery.SendGreeting(link, to, payload):
-                self._out.append(inner.SendGreeting(link, to, payload))
-            case adjacency.NeighbourForgotten(node, link, address):
-                self.paths.forget(node, link)
-                self._pending += self.discovery.handle(discovery.Unpaired(link, address), now)
-            case adjacency.PinNeighbour(link, address):
-                self._out.append(PinNeighbour(link, address))
-            case ProgramFib() | Persist() | Rejected() | Notice() | Reply() | Halt():
-                self._out.append(action)
-            case swim.Left():
-                self._on_left(now)
-            case _:
-                self._tell(action)
+        performer = self._performers.get(type(action))
+        if performer is not None:
+            performer(action, now)
+        elif isinstance(action, _PASSED_ON):
+            self._out.append(action)
+        else:
+            self._out.append(self._told(action))
 
-    def _tell(self, action: object) -> None:
-        """Turn what only people want to know into notices."""
+    def _table(self) -> dict[type, Callable[[Any, Instant], None]]:
+        """Whose action goes where. Everything else is passed on as it is, or told to people."""
+        return {
+            discovery.SendGreeting: self._on_send_greeting,
+            discovery.NeighbourSeen: self._on_neighbour_seen,
+            adjacency.SendHello: self._on_send_hello,
+            adjacency.SendEcho: self._on_send_echo,
+            adjacency.PinNeighbour: self._on_pin,
+            adjacency.NeighbourForgotten: self._on_neighbour_forgotten,
+            NeighbourUp: self._on_neighbour,
+            NeighbourDown: self._on_neighbour,
+            linkstate.SendFlood: self._on_send_flood,
+            linkstate.LsdbChanged: self._on_lsdb_changed,
+            control.Forward: self._on_forward,
+            control.Arrived: self._on_arrived,
+            swim.Send: self._on_swim_send,
+            swim.MemberUp: self._on_member_up,
+            swim.Left: self._on_left,
+            SendPlan: self._on_send_plan,
+        }
+
+    def _told(self, action: object) -> Notice:
+        """What only people want to know, as a notice."""
         match action:
-            case swim.MemberUp(node, name):
-                self.names[node] = name
-                self._notice("member.up", node)
             case swim.MemberSuspected(node):
-                self._notice("member.suspect", node)
+                return self._notice("member.suspect", node)
             case swim.MemberDown(node):
-                self._notice("member.down", node)
+                return self._notice("member.down", node)
             case swim.MemberLeft(node):
-                self._notice("member.left", node)
+                return self._notice("member.left", node)
             case swim.Refuted(incarnation):
-                self._out.append(Notice("member.refuted", {"incarnation": incarnation}))
+                return Notice("member.refuted", {"incarnation": incarnation})
             case NeighbourRestarting(node, link):
-                self._notice("neighbour.restarting", node, interface=self._interface(link))
+                return self._notice("neighbour.restarting", node, interface=self._interface(link))
             case control.Unreachable(destination):
-                self._notice("control.unreachable", destination)
+                return self._notice("control.unreachable", destination)
             case _:
                 raise AssertionError(f"no one performs {action!r}")
 
-    def _notice(self, kind: str, node: NodeId, **facts: object) -> None:
-        self._out.append(Notice(kind, {"node": node.hex(), "name": self.names.get(node, ""), **facts}))
+    def _on_send_greeting(self, action: discovery.SendGreeting, now: Instant) -> None:
+        self._out.append(inner.SendGreeting(action.link, action.address, action.payload))
+
+    def _on_send_hello(self, action: adjacency.SendHello, now: Instant) -> None:
+        self._send_on_link(action.node, LinkPath(action.link, action.address), Channel.HELLO, action.payload)
+
+    def _on_send_echo(self, action: adjacency.SendEcho, now: Instant) -> None:
+        self._out.append(SendEcho(action.link, action.address, action.nonce))
+
+    def _on_pin(self, action: adjacency.PinNeighbour, now: Instant) -> None:
+        self._out.append(PinNeighbour(action.link, action.address))
+
+    def _on_neighbour_forgotten(self, action: adjacency.NeighbourForgotten, now: Instant) -> None:
+        self.paths.forget(action.node, action.link)
+        self._pending += self.discovery.handle(discovery.Unpaired(action.link, action.address), now)
+
+    def _on_send_flood(self, action: linkstate.SendFlood, now: Instant) -> None:
+        if (path := self.paths.direct(action.neighbour)) is not None:
+            self._send_on_link(action.neighbour, path, Channel.FLOOD, action.payload)
+
+    def _on_lsdb_changed(self, action: linkstate.LsdbChanged, now: Instant) -> None:
+        self._lsdb_moved = True
+
+    def _on_forward(self, action: control.Forward, now: Instant) -> None:
+        if (path := self.paths.direct(action.neighbour)) is not None:
+            self._send_on_link(action.neighbour, path, Channel.CONTROL, action.payload)
+
+    def _on_arrived(self, action: control.Arrived, now: Instant) -> None:
+        self._out.append(inner.SealedArrived(RoutedPath(action.source, action.route), action.payload))
+
+    def _on_swim_send(self, action: swim.Send, now: Instant) -> None:
+        self._send(action.to, Channel.SWIM, action.payload, now)
+
+    def _on_send_plan(self, action: SendPlan, now: Instant) -> None:
+        self._send(action.to, Channel.PLAN, action.payload, now)
+
+    def _on_member_up(self, action: swim.MemberUp, now: Instant) -> None:
+        self.names[action.node] = action.name or self.names.get(action.node, "")
+        self._out.append(self._notice("member.up", action.node))
+
+    def _notice(self, kind: str, node: NodeId, **facts: object) -> Notice:
+        return Notice(kind, {"node": node.hex(), "name": self.names.get(node, ""), **facts})
 
     def _interface(self, link: int) -> str:
         return self.links[link].name if link in self.links else str(link)
@@ -362,10 +394,10 @@ class Node:
         interface = self._interface(event.link)
         if isinstance(event, NeighbourUp):
             self.paths.up(event)
-            self._notice("neighbour.up", event.node, interface=interface)
+            self._out.append(self._notice("neighbour.up", event.node, interface=interface))
         else:
             self.paths.down(event)
-            self._notice("neighbour.down", event.node, interface=interface, reason=event.reason)
+            self._out.append(self._notice("neighbour.down", event.node, interface=interface, reason=event.reason))
         self._tell_neighbours(now)
         # The data plane first: the dead gateway leaves its groups before anyone is told.
         if self.forwarder is not None:

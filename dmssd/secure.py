@@ -29,13 +29,15 @@ from dmssd.events import (
 )
 from dmssd.inner import CarrySealed, GreetingHeard, InnerAction, InnerEvent, PeerSpoke, PeerUp
 from dmssd.node import Node
+from dmssd.recording import STORED_FOR_REPLAY, NodeBegan, Tap
 from dmssd.rules.admission import Admission, AdmissionAction
 from dmssd.security import sessions
 from dmssd.security.certificate import Credentials, checked_name, found, own_certificate, rename_mesh
 from dmssd.security.identity import Identity
-from dmssd.security.sessions import LinkPath, RoutedPath, Sessions
+from dmssd.security.sessions import LinkPath, Sessions
 from dmssd.security.signer import MeshSigner, MeshVerifier
 from dmssd.settings import NodeSettings
+from routing.lsa import Signer, Verifier
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import AdmissionError, RequestError
 from sansio.instant import Instant, earliest
@@ -43,8 +45,6 @@ from sansio.instant import Instant, earliest
 WIRE_VERSION = 1
 KIND_GREETING = 0
 MEMBERSHIP_KEY = "membership"
-
-Tap = Callable[[InnerEvent, Instant], None]
 
 
 def stored_membership(chain: bytes) -> dict[str, bytes]:
@@ -175,9 +175,10 @@ class SecureNode:
     # The inner node
 
     def _inner(self, event: InnerEvent, now: Instant, out: list[NodeAction]) -> None:
+        actions = self.node.handle(event, now)
         if self._tap is not None:
-            self._tap(event, now)
-        self._inner_actions(self.node.handle(event, now), now, out)
+            self._tap.handled(event, now, actions)
+        self._inner_actions(actions, now, out)
 
     def _inner_actions(self, actions: list[InnerAction], now: Instant, out: list[NodeAction]) -> None:
         for certificate in self._verifier.learned():
@@ -272,16 +273,21 @@ class SecureNode:
     def _new_node(self) -> Node:
         credentials = self.credentials
         self._verifier = MeshVerifier(credentials.mesh)
-        settings = replace(self._settings, name=credentials.certificate.name)
-        return Node(
+        signer: Signer = MeshSigner(credentials)
+        verifier: Verifier = self._verifier
+        stored = {key: value for key, value in self._stored.items() if key in STORED_FOR_REPLAY}
+        began = NodeBegan(
             credentials.identity.node,
             credentials.mesh,
-            settings,
-            MeshSigner(credentials),
-            self._verifier,
-            self._stored,
-            self._rng,
+            replace(self._settings, name=credentials.certificate.name),
+            stored,
+            self._rng.getrandbits(63),
         )
+        if self._tap is not None:
+            self._tap.began(began)
+            signer, verifier = self._tap.signer(signer), self._tap.verifier(verifier)
+        rng = random.Random(began.seed)  # noqa: S311 - protocol jitter, not keys
+        return Node(began.me, began.mesh, began.settings, signer, verifier, stored, rng)
 
 
 def _due(deadline: Instant | None, now: Instant) -> bool:

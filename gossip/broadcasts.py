@@ -13,7 +13,7 @@ from sansio.ids import NodeId
 
 def retransmit_limit(scale: float, members: int) -> int:
     """Copies that each member sends of one update."""
-    return max(1, math.ceil(scale * math.log10(max(members, 9) + 1)))
+    return max(1, math.ceil(scale * math.log10(members + 1)))
 
 
 class Broadcasts:

@@ -145,6 +145,10 @@ SYNC_TRIES_MAX = 5
 SYNC_ANSWER = Duration(10 * SECOND)
 """How long after our request a peer's pages are answered."""
 
+GROWTH = 1.25
+"""A mesh that has grown by more than this since the last push-pull has the next one soon: while it was small, news was
+given few copies, and some died out."""
+
 SOURCES_MAX = 1024
 """Members whose rates are remembered; the least recently seen is forgotten."""
 
@@ -181,6 +185,7 @@ class Swim:
         self._timers: Deadlines[Timer] = Deadlines()
         self._syncs: dict[NodeId, int] = {}  # asked and not answered -> requests sent
         self._asked: RecentTable[NodeId, Instant] = RecentTable(SOURCES_MAX)
+        self._up_at_sync = 0
         self._sync_rate: TokenBucket[NodeId] = TokenBucket(2.0, 4.0, SOURCES_MAX)
         self._ping_rate: TokenBucket[NodeId] = TokenBucket(1.0, 2.0, SOURCES_MAX)
         self._refute_rate: TokenBucket[NodeId] = TokenBucket(5.0, 10.0, 1)
@@ -591,6 +596,8 @@ class Swim:
         if member.state.up and not was_up:
             self._order.add(node)
             self._timers.cancel(ReapDue(node))
+            if len(self._members.up()) > GROWTH * self._up_at_sync:
+                self._hasten_sync(now)
         elif not member.state.up:
             self._timers.set(ReapDue(node), after(member.since, self._config.dead_retention))
             self._forget_activity(node)
@@ -723,10 +730,17 @@ class Swim:
 
     def _on_sync_due(self, now: Instant) -> list[SwimAction]:
         self._timers.set(SyncDue(), after(now, self._config.sync_interval))
+        self._up_at_sync = len(self._members.up())
         actions: list[SwimAction] = []
         for node in self._sample_routed(self._members.up(), 1):
             actions += self._ask_sync(node, now)
         return actions
+
+    def _hasten_sync(self, now: Instant) -> None:
+        """Have the next push-pull within a period, if it is later than that."""
+        at = self._timers.when(SyncDue())
+        if at is not None and at > after(now, self._config.period):
+            self._timers.set(SyncDue(), after(now, self._random_part(self._config.period)))
 
     def _ask_sync(self, node: NodeId, now: Instant) -> list[SwimAction]:
         if node in self._syncs or len(self._syncs) >= SYNCS_MAX:
@@ -768,6 +782,8 @@ class Swim:
             self._timers.cancel(SyncRetryDue(source))
         if not page.answer:
             return []
+        # Tables that differed here may differ elsewhere: again, until a round finds nothing.
+        self._hasten_sync(now)
         asked = self._asked.get(source)
         if asked is None or now - asked > SYNC_ANSWER:
             return [Rejected(short(source), "push-pull page that was not asked for")]

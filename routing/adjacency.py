@@ -559,6 +559,7 @@ class Adjacencies:
         if not neighbour.up or neighbour.restarting:
             return []
         neighbour.restarting = True
+        neighbour.proven = False
         self._arm_lapse(neighbour)
         return [NeighbourRestarting(neighbour.node, neighbour.link)]
 

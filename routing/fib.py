@@ -7,7 +7,7 @@ Everything carries protocol 201 and is ours; nothing else is ever touched.
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -29,13 +29,16 @@ Members = tuple[tuple[Gateway, int], ...]
 
 Wanted = Mapping[Prefix, Members]
 
+GroupMembers = tuple[tuple[int, int], ...]
+"""A group as the kernel has it: (nexthop id, weight 1..256), sorted by id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Installed:
     """What the kernel holds of ours."""
 
     nexthops: Mapping[int, Gateway] = field(default_factory=dict)
-    groups: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)  # id -> ((nexthop id, weight), ...)
+    groups: Mapping[int, GroupMembers] = field(default_factory=dict)  # id -> ((nexthop id, weight), ...)
     routes: Mapping[Prefix, int] = field(default_factory=dict)  # prefix -> group id
 
 
@@ -52,7 +55,7 @@ class SetGroup:
     """Add or replace a group; every member must exist."""
 
     id: int
-    members: tuple[tuple[int, int], ...]
+    members: GroupMembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +96,20 @@ def diff(installed: Installed, wanted: Wanted) -> tuple[FibOperation, ...]:
     with fewer routes takes those members as well, then hands its routes over and is deleted.
     """
     ids = _free_ids(installed)
-    nexthops, operations = _nexthops(installed, wanted, ids)
-    groups, group_operations = _groups(installed, wanted, nexthops, ids)
+    # Each wanted set of members gets a number, so that it is hashed once for each prefix and not five times.
+    numbers: dict[Members, int] = {}
+    chosen = {prefix: numbers.setdefault(members, len(numbers)) for prefix, members in wanted.items()}
+    nexthops, operations = _nexthops(installed, numbers, ids)
+    resolved = [tuple(sorted((nexthops[gateway], weight) for gateway, weight in members)) for members in numbers]
+    groups, group_operations = _groups(installed, chosen, resolved, ids)
     operations += group_operations
-    for prefix, members in wanted.items():
-        if installed.routes.get(prefix) != groups[members]:
-            operations.append(SetRoute(prefix, groups[members]))
+    for prefix, number in chosen.items():
+        if installed.routes.get(prefix) != groups[number]:
+            operations.append(SetRoute(prefix, groups[number]))
     operations += [DeleteRoute(prefix) for prefix in installed.routes if prefix not in wanted]
     kept = set(groups.values())
     operations += [DeleteNexthop(group) for group in sorted(installed.groups) if group not in kept]
-    used = {nexthops[gateway] for members in groups for gateway, _ in members}
+    used = {nexthop for members in resolved for nexthop, _ in members}
     operations += [DeleteNexthop(nexthop) for nexthop in sorted(installed.nexthops) if nexthop not in used]
     return tuple(operations)
 
@@ -151,7 +158,7 @@ def applied(
     return Installed(nexthops, groups, {prefix: group for prefix, group in routes.items() if group in groups})
 
 
-def _delete(gone: int, nexthops: dict[int, Gateway], groups: dict[int, tuple[tuple[int, int], ...]]) -> None:
+def _delete(gone: int, nexthops: dict[int, Gateway], groups: dict[int, GroupMembers]) -> None:
     if nexthops.pop(gone, None) is None:
         groups.pop(gone, None)
         return
@@ -173,13 +180,13 @@ def _free_ids(installed: Installed) -> Iterator[int]:
 
 
 def _nexthops(
-    installed: Installed, wanted: Wanted, ids: Iterator[int]
+    installed: Installed, wanted: Iterable[Members], ids: Iterator[int]
 ) -> tuple[dict[Gateway, int], list[FibOperation]]:
     known: dict[Gateway, int] = {}
     for nexthop, gateway in sorted(installed.nexthops.items()):
         known.setdefault(gateway, nexthop)
     operations: list[FibOperation] = []
-    for members in dict.fromkeys(wanted.values()):
+    for members in wanted:
         for gateway, _ in members:
             if gateway not in known:
                 known[gateway] = next(ids)
@@ -188,50 +195,46 @@ def _nexthops(
 
 
 def _groups(
-    installed: Installed, wanted: Wanted, nexthops: Mapping[Gateway, int], ids: Iterator[int]
-) -> tuple[dict[Members, int], list[FibOperation]]:
-    """The group id of each wanted set of members, and the operations that make it so."""
-    resolved = {
-        members: tuple(sorted((nexthops[gateway], weight) for gateway, weight in members))
-        for members in dict.fromkeys(wanted.values())
-    }
-    heirs, assigned = _heirs(installed, wanted, resolved)
+    installed: Installed, chosen: Mapping[Prefix, int], resolved: Sequence[GroupMembers], ids: Iterator[int]
+) -> tuple[dict[int, int], list[FibOperation]]:
+    """The group of each number in ``resolved``, and the operations that make it so."""
+    heirs, groups = _heirs(installed, chosen, resolved)
     operations: list[FibOperation] = [
-        SetGroup(group, resolved[members])
-        for group, members in heirs.items()
-        if tuple(sorted(installed.groups[group])) != resolved[members]
+        SetGroup(group, resolved[number])
+        for group, number in heirs.items()
+        if tuple(sorted(installed.groups[group])) != resolved[number]
     ]
-    for members, group_members in resolved.items():
-        if members not in assigned:
-            assigned[members] = next(ids)
-            operations.append(SetGroup(assigned[members], group_members))
-    return assigned, operations
+    for number, members in enumerate(resolved):
+        if number not in groups:
+            groups[number] = next(ids)
+            operations.append(SetGroup(groups[number], members))
+    return groups, operations
 
 
 def _heirs(
-    installed: Installed, wanted: Wanted, resolved: Mapping[Members, tuple[tuple[int, int], ...]]
-) -> tuple[dict[int, Members], dict[Members, int]]:
-    """For each installed group the members to give it (most routes first), and the group that keeps each members."""
-    common: Counter[tuple[int, Members]] = Counter()
-    for prefix, members in wanted.items():
-        group = installed.routes.get(prefix, 0)
-        if group in installed.groups:
-            common[group, members] += 1
+    installed: Installed, chosen: Mapping[Prefix, int], resolved: Sequence[GroupMembers]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """For each installed group the number to give it, most routes first, and for each number the group that keeps it.
 
-    def preference(pair: tuple[tuple[int, Members], int]) -> tuple[int, bool]:
-        (group, members), routes = pair
-        return routes, installed.groups[group] == resolved[members]
+    A group may be given what another keeps: it forwards rightly until its routes have moved there.
+    """
+    held = installed.routes
+    common = Counter((held[prefix], number) for prefix, number in chosen.items() if prefix in held)
 
-    heirs: dict[int, Members] = {}
-    assigned: dict[Members, int] = {}
+    def preference(pair: tuple[tuple[int, int], int]) -> tuple[int, bool]:
+        (group, number), routes = pair
+        return routes, installed.groups.get(group) == resolved[number]
+
+    heirs: dict[int, int] = {}
+    groups: dict[int, int] = {}
     # Most routes first, so that the fewest routes move; among equals, a group that already is what is wanted.
-    for (group, members), routes in sorted(common.items(), key=preference, reverse=True):
-        if group not in heirs and (members not in assigned or routes > 1):
-            heirs[group] = members
-            assigned.setdefault(members, group)
+    for (group, number), routes in sorted(common.items(), key=preference, reverse=True):
+        if group in installed.groups and group not in heirs and (number not in groups or routes > 1):
+            heirs[group] = number
+            groups.setdefault(number, group)
     # A group that no wanted route is in yet may still hold the right members: rather that than a new one.
-    by_members = {tuple(sorted(held)): group for group, held in installed.groups.items() if group not in heirs}
-    for members, group_members in resolved.items():
-        if members not in assigned and group_members in by_members:
-            assigned[members] = by_members[group_members]
-    return heirs, assigned
+    idle = {tuple(sorted(members)): group for group, members in installed.groups.items() if group not in heirs}
+    for number, members in enumerate(resolved):
+        if number not in groups and members in idle:
+            groups[number] = idle[members]
+    return heirs, groups

@@ -22,6 +22,7 @@ from typing import Annotated
 import msgspec
 
 from routing.lsdb import CLAIM_DIGEST_BYTES, LSA_BYTES_MAX, Entry, Lsdb
+from sansio.deadlines import Deadlines
 from sansio.ids import NODE_ID_BYTES, NodeId, WireNodeId
 from sansio.instant import Duration, Instant, after
 from sansio.wire import WIRE, Codec
@@ -32,6 +33,7 @@ FLOOD_PAYLOAD_MAX = LSA_BYTES_MAX + FLOOD_BYTES_MAX
 CLAIMS_MAX = 24
 REQUEST_MAX = 40
 WINDOW = 32
+URGENT_MAX = 128
 RETRANSMISSIONS_MAX = 8
 REMAINING_MS_MAX = 2**40
 
@@ -130,7 +132,7 @@ def summarise(lsdb: Lsdb, first: NodeId, pages_max: int) -> tuple[list[bytes], N
     while len(pages) < pages_max:
         page: list[Claim] = []
         while following is not None and len(page) < CLAIMS_MAX:
-            page.append(Claim(following.lsa.origin, following.lsa.sequence, following.body_digest))
+            page.append(Claim(following.lsa.origin, following.lsa.sequence, following.claim_digest))
             following = next(entries, None)
         # A page ends just before the next page's first origin, so that together they leave no gap.
         last = LAST_ORIGIN if following is None else _before(following.lsa.origin)
@@ -155,25 +157,26 @@ def requests(origins: Sequence[NodeId]) -> list[bytes]:
 
 @dataclass(slots=True)
 class _Flight:
-    """An LSA under way: the least sequence number whose receipt settles it, and when to send it (again)."""
+    """An LSA under way: the least sequence number whose receipt settles it, and how often it was sent."""
 
     sequence: int
-    due: Instant
     sent: int = 0
 
 
 class Outbox:
     """What one neighbour still has to acknowledge.
 
-    Fresh LSAs are due at once; repairs wait for room in a window, so that an empty database is not flooded off its
-    socket buffer. An LSA not acknowledged after ``RETRANSMISSIONS_MAX`` times is given up: ``exhausted`` is then
-    set, and the comparison of databases must repair it. Holds one number per origin at most, so at most LSDB_MAX.
+    Fresh LSAs are due at once, up to ``URGENT_MAX`` under way; repairs wait for room in a window, so that an empty
+    database is not flooded off its socket buffer. An LSA not acknowledged after ``RETRANSMISSIONS_MAX`` more copies
+    is given up: ``exhausted`` is then set, and the comparison of databases must repair it. Holds one number per
+    origin at most, so at most LSDB_MAX.
     """
 
     def __init__(self, first_wait: Duration, longest_wait: Duration) -> None:
         self._first_wait = first_wait
         self._longest_wait = longest_wait
         self._flights: dict[NodeId, _Flight] = {}
+        self._due: Deadlines[NodeId] = Deadlines()
         self._waiting: dict[NodeId, int] = {}
         self.exhausted = False
 
@@ -182,37 +185,42 @@ class Outbox:
 
     def urgent(self, origin: NodeId, sequence: int, now: Instant) -> None:
         """Have ``origin``'s LSA sent now, whatever the window."""
-        self._waiting.pop(origin, None)
-        self._flights[origin] = _Flight(sequence, now)
+        self.forget(origin)
+        if len(self._flights) < URGENT_MAX:
+            self._launch(origin, sequence, now)
+        else:
+            self._waiting[origin] = sequence
 
     def queue(self, origin: NodeId, sequence: int) -> None:
         """Have ``origin``'s LSA sent when there is room, unless it is under way."""
         flight = self._flights.get(origin)
         if flight is None or flight.sequence < sequence:
-            self._flights.pop(origin, None)
+            self.forget(origin)
             self._waiting[origin] = sequence
 
     def acknowledge(self, origin: NodeId, sequence: int) -> None:
         """The neighbour holds ``sequence`` of ``origin``."""
         flight = self._flights.get(origin)
-        if flight is not None and sequence >= flight.sequence:
-            del self._flights[origin]
-        waiting = self._waiting.get(origin)
-        if waiting is not None and sequence >= waiting:
-            del self._waiting[origin]
+        expected = flight.sequence if flight is not None else self._waiting.get(origin)
+        if expected is not None and sequence >= expected:
+            self.forget(origin)
 
     def forget(self, origin: NodeId) -> None:
-        """``origin``'s LSA is not held any more."""
+        """``origin``'s LSA need not be sent any more."""
         self._flights.pop(origin, None)
+        self._due.cancel(origin)
         self._waiting.pop(origin, None)
 
     def take(self, now: Instant) -> list[NodeId]:
         """The origins whose LSAs are to be sent now, counted as sent."""
         while self._waiting and len(self._flights) < WINDOW:
             origin = next(iter(self._waiting))
-            self._flights[origin] = _Flight(self._waiting.pop(origin), now)
-        due = [origin for origin, flight in self._flights.items() if flight.due <= now]
-        return [origin for origin in due if self._send(origin, self._flights[origin], now)]
+            self._launch(origin, self._waiting.pop(origin), now)
+        return [origin for origin in self._due.pop_due(now) if self._send(origin, self._flights[origin], now)]
+
+    def _launch(self, origin: NodeId, sequence: int, now: Instant) -> None:
+        self._flights[origin] = _Flight(sequence)
+        self._due.set(origin, now)
 
     def _send(self, origin: NodeId, flight: _Flight, now: Instant) -> bool:
         if flight.sent > RETRANSMISSIONS_MAX:
@@ -220,10 +228,10 @@ class Outbox:
             self.exhausted = True
             return False
         wait = min(self._longest_wait, self._first_wait << flight.sent)
-        flight.due = after(now, Duration(wait))
+        self._due.set(origin, after(now, Duration(wait)))
         flight.sent += 1
         return True
 
     def next(self) -> Instant | None:
         """When something is to be sent again; None: nothing is under way."""
-        return min((flight.due for flight in self._flights.values()), default=None)
+        return self._due.next()

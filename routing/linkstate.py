@@ -522,7 +522,7 @@ class LinkState:
         # Same number, other body: send ours; whose is the smaller gets the greater one back.
         if claim is None or claim.sequence < entry.lsa.sequence:
             return True
-        return claim.sequence == entry.lsa.sequence and claim.body != entry.body_digest
+        return claim.sequence == entry.lsa.sequence and claim.body != entry.claim_digest
 
     # Timers
 

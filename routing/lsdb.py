@@ -14,7 +14,7 @@ digests differ, *claims* (origin, sequence, eight bytes of the body's hash), sor
 import hashlib
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
@@ -38,23 +38,25 @@ class Freshness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One LSA as held. ``signed`` is the encoded ``SignedLsa``; ``expires`` is None for our own."""
+    """One LSA as held. ``signed`` is the encoded ``SignedLsa``; ``expires`` is None for our own.
+
+    ``digest`` is the hash of the body, 16 bytes; the body holds origin and sequence, so it stands for the entry.
+    """
 
     lsa: Lsa
     body: bytes
     proof: bytes
     signed: bytes
     expires: Instant | None
+    digest: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", hashlib.blake2b(self.body, digest_size=16).digest())
 
     @property
-    def body_digest(self) -> bytes:
-        """Eight bytes that tell bodies of one sequence number apart."""
-        return body_digest(self.body)
-
-
-def body_digest(body: bytes) -> bytes:
-    """Eight bytes of the hash of an LSA's body."""
-    return hashlib.blake2b(body, digest_size=CLAIM_DIGEST_BYTES).digest()
+    def claim_digest(self) -> bytes:
+        """What tells bodies of one origin and sequence number apart in a claim."""
+        return self.digest[:CLAIM_DIGEST_BYTES]
 
 
 def lsa_problem(lsa: Lsa) -> str | None:
@@ -139,7 +141,4 @@ class Lsdb:
 
 
 def _mark(entry: Entry) -> int:
-    hasher = hashlib.blake2b(entry.lsa.origin, digest_size=16)
-    hasher.update(entry.lsa.sequence.to_bytes(8, "big"))
-    hasher.update(entry.body)
-    return int.from_bytes(hasher.digest(), "big")
+    return int.from_bytes(entry.digest, "big")

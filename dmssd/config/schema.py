@@ -4,8 +4,6 @@ A :class:`Config` that exists is consistent: what spans two settings is checked 
 fields is the order in which ``dmssd config show`` prints them.
 """
 
-# ruff: noqa: RUF009  (setting() and required() return dataclasses.field: nothing is shared between instances)
-
 import dataclasses
 import json
 import os

@@ -19,10 +19,12 @@ from dmssd.driver.devices import DeviceSettings, KernelDevices
 from dmssd.driver.disk import Store
 from dmssd.driver.links import LinkRule
 from dmssd.driver.loop import Runner
+from dmssd.driver.record import EventCodec, Recorder
 from dmssd.driver.systemd import Notifier
 from dmssd.driver.trace import trace
 from dmssd.events import Notice
 from dmssd.queries import QUERIES, Surroundings, find_node, name_of
+from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
 from dmssd.secure import MEMBERSHIP_KEY, SecureNode
 from dmssd.security.identity import SEED_BYTES, Identity
 from dmssd.settings import NodeSettings
@@ -69,13 +71,10 @@ class Daemon:
         self._config = config
         stored = {key: value for key in STORED_KEYS if (value := store.read(key)) is not None}
         seed = int.from_bytes(os.urandom(16), "big")
-        self.secure = SecureNode(
-            node_settings(config),
-            _identity(store),
-            stored,
-            random.Random(seed),
-            os.urandom,  # noqa: S311 - not for keys
-        )
+        rng = random.Random(seed)  # noqa: S311 - protocol jitter, not keys
+        self._recorder = _recorder(config)
+        tap = Tap(self._recorder) if self._recorder is not None else None
+        self.secure = SecureNode(node_settings(config), _identity(store), stored, rng, os.urandom, tap=tap)
         self._around = Surroundings(__version__, clock.now(), config=plain(config))
         self._hub = EventHub()
         self._runner = Runner(
@@ -95,15 +94,17 @@ class Daemon:
             return await self._runner.run()
         finally:
             await self._server.stop()
+            if self._recorder is not None:
+                self._recorder.close()
 
-    def query(self, name: str, arguments: Mapping[str, str]) -> Any:  # noqa: ANN401 - a JSON value
+    def query(self, name: str, arguments: Mapping[str, str]) -> Any:
         """Answer from what is known now."""
         query = QUERIES.get(name)
         if query is None:
             raise RequestError(f"this version knows no query {name!r}")
         return query(self.secure, self._around, arguments, clock.now())
 
-    async def request(self, verb: str, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a JSON value
+    async def request(self, verb: str, arguments: Mapping[str, Any]) -> Any:
         """Do something and answer when it is done."""
         if verb == "trace":
             return await self._trace(arguments)
@@ -202,6 +203,14 @@ def _device_settings(config: Config, identity: Identity) -> DeviceSettings:
         address6=ip_address(config.address6).packed if config.address6 else None,
         hash_seed=int.from_bytes(digest, "big") or 1,
     )
+
+
+def _recorder(config: Config) -> Recorder | None:
+    if config.record is None:
+        return None
+    limit_bytes = config.record.limit_mib << 20
+    codec = EventCodec(RECORDED_TYPES)
+    return Recorder(config.record.path, limit_bytes, codec, lambda before: RecordOpened(__version__, before))
 
 
 def _identity(store: Store) -> Identity:

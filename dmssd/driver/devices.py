@@ -14,6 +14,7 @@ from dmssd.driver.links import LinkRule, Links, LinksRead, LinkStatus
 from dmssd.driver.loop import FibSuspect, Source
 from dmssd.driver.neighbours import NeighbourTable
 from dmssd.driver.netlink import NetlinkSocket
+from dmssd.driver.rtnetlink import Link
 from dmssd.driver.udp import UdpSocket
 from dmssd.events import LinkDown, LinkUp, NodeEvent, PinNeighbour, SendDatagram, SendEcho
 from routing.fib import FibOperation, Installed
@@ -49,7 +50,7 @@ class KernelDevices:
             kernel = KernelSettings(self._netlink)
             addresses = [address for address in (settings.address4, settings.address6) if address is not None]
             self.lacking = kernel.prepare_node(addresses, settings.hash_seed)
-            self._links = Links(self._netlink, settings.links, kernel.prepare_link)
+            self._links = Links(self._netlink, settings.links, lambda link: _prepare(kernel, link))
             opened.callback(self._links.close)
             self._close = opened.pop_all().close
         self._fib = KernelFib(self._netlink, settings.address4, settings.address6)
@@ -138,6 +139,13 @@ class KernelDevices:
                 _log.warning("link %s is not used: its multicast group cannot be joined (%s)", event.name, problem)
             return False
         return True
+
+
+def _prepare(kernel: KernelSettings, link: Link) -> str | None:
+    problem = kernel.prepare_link(link)
+    if problem is not None:
+        _log.warning("link %s is not used: %s", link.name, problem)
+    return problem
 
 
 class _LinkSource:

@@ -61,15 +61,16 @@ class KernelFib:
         return tuple(failures)
 
     def _perform(self, operations: Sequence[FibOperation], start: int, end: int) -> list[tuple[int, int]]:
-        results = self._netlink.write([self._message(operation) for operation in operations[start:end]])
-        failures: list[tuple[int, int]] = []
-        for position, result in enumerate(results, start):
+        sent = [position for position in range(start, end) if _is_sane(operations[position])]
+        failures = [(position, errno.EINVAL) for position in range(start, end) if not _is_sane(operations[position])]
+        results = self._netlink.write([self._message(operations[position]) for position in sent])
+        for position, result in zip(sent, results, strict=True):
             operation = operations[position]
             if result and result not in _ABSENT.get(type(operation), ()):
                 failures.append((position, result))
             else:
                 self._remember(operation)
-        return failures
+        return sorted(failures)
 
     def _message(self, operation: FibOperation) -> Message:
         match operation:
@@ -99,3 +100,15 @@ class KernelFib:
                 self._ids.discard(operation.id)
             case _:
                 assert_never(operation)
+
+
+def _is_sane(operation: FibOperation) -> bool:
+    """Whether a prefix, which other nodes announce as they please, is one at all.
+
+    The kernel would refuse host bits for IPv4 but cut them off for IPv6, and what is read back would never match.
+    """
+    if not isinstance(operation, SetRoute):
+        return True
+    network, length = operation.prefix.network, operation.prefix.length
+    bits = 8 * len(network)
+    return bits in (32, 128) and length <= bits and not int.from_bytes(network, "big") & ((1 << bits - length) - 1)

@@ -25,6 +25,7 @@ from sansio.errors import ConfigError
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 _LOOPBACK = LinkNumber(1)
 _STRICT, _LOOSE = "1", "2"
+_FROM_HARDWARE, _NO_ADDRESS = "0", "1"
 
 
 def require_capabilities(status: Path = Path("/proc/self/status")) -> None:
@@ -85,23 +86,38 @@ class KernelSettings:
         ensure("1", "net", "ipv6", "fib_multipath_hash_policy")
         if not ensure("1", "net", "ipv6", "conf", "all", "forwarding"):
             raise ConfigError("kernel", "has no IPv6: enable it (links are addressed by IPv6 link-local addresses)")
+        ensure("0", "net", "ipv6", "conf", "lo", "disable_ipv6")
         seeded = ensure(str(hash_seed), "net", "ipv4", "fib_multipath_hash_seed")
         self._add_addresses(addresses)
         return [] if seeded else ["net/ipv4/fib_multipath_hash_seed"]
 
-    def prepare_link(self, link: rtnetlink.Link) -> None:
-        """Prepare one interface for being a link."""
-        ensure = self._sysctl.ensure
+    def prepare_link(self, link: rtnetlink.Link) -> str | None:
+        """Prepare one interface for being a link; ``None``, or what is in the way."""
         if "/" in link.name or link.name in (".", ".."):
-            return  # the kernel forbids such names; never build a path of one
-        ensure("0", "net", "ipv6", "conf", link.name, "disable_ipv6")
-        ensure("0", "net", "ipv6", "conf", link.name, "accept_dad")
-        ensure("1", "net", "ipv4", "conf", link.name, "forwarding")
-        everywhere = self._sysctl.read("net", "ipv4", "conf", "all", "rp_filter")
-        here = self._sysctl.read("net", "ipv4", "conf", link.name, "rp_filter")
+            return "no name for an interface"  # the kernel forbids such names; never build a path of one
+        try:
+            self._prepare_link(link)
+        except ConfigError as problem:
+            return str(problem)
+        return None
+
+    def _prepare_link(self, link: rtnetlink.Link) -> None:
+        ensure, read = self._sysctl.ensure, self._sysctl.read
+        six, four = ("net", "ipv6", "conf", link.name), ("net", "ipv4", "conf", link.name)
+        ensure("0", *six, "disable_ipv6")
+        ensure("0", *six, "accept_dad")
+        if read(*six, "addr_gen_mode") == _NO_ADDRESS and not self._has_link_local(link.number):
+            ensure(_FROM_HARDWARE, *six, "addr_gen_mode")
+        ensure("1", *four, "forwarding")
+        everywhere = read("net", "ipv4", "conf", "all", "rp_filter")
+        here = read(*four, "rp_filter")
         # The larger of the two counts; where neither is strict nothing needs to be loosened.
         if _STRICT in (everywhere, here) and _LOOSE not in (everywhere, here):
-            ensure(_LOOSE, "net", "ipv4", "conf", link.name, "rp_filter")
+            ensure(_LOOSE, *four, "rp_filter")
+
+    def _has_link_local(self, link: LinkNumber) -> bool:
+        held = rtnetlink.addresses(self._netlink, socket.AF_INET6)
+        return any(address.link == link and address.is_link_local for address in held)
 
     def _add_addresses(self, addresses: Sequence[bytes]) -> None:
         self._netlink.request(rtnetlink.link_switched_on(_LOOPBACK), "switching lo on")

@@ -34,7 +34,10 @@ class LinkRule:
 
 @dataclass(frozen=True, slots=True)
 class LinkStatus:
-    """What people are told of a link: ``state`` is ``up``, ``switched off``, ``no carrier`` or ``no address``."""
+    """What people are told of a link.
+
+    ``state`` is ``up``, ``switched off``, ``no carrier``, ``no address``, or why the kernel could not be prepared.
+    """
 
     name: str
     metric: int
@@ -50,10 +53,14 @@ class LinksRead:
 
 
 class Links:
-    """The links of this node. ``prepare`` is called once for each interface before it may become one."""
+    """The links of this node.
+
+    ``prepare`` is called for each interface before it may become one, until it answers ``None`` and not with what is
+    in the way.
+    """
 
     def __init__(
-        self, netlink: NetlinkSocket, rules: Sequence[LinkRule], prepare: Callable[[rtnetlink.Link], None]
+        self, netlink: NetlinkSocket, rules: Sequence[LinkRule], prepare: Callable[[rtnetlink.Link], str | None]
     ) -> None:
         self._netlink = netlink
         self._rules = tuple(rules)
@@ -111,14 +118,16 @@ class Links:
             metric = self._metric(link.name)
             if metric is not None and len(chosen) < LINKS_MAX:
                 chosen.append((link, metric))
-        self._prepare_new([link for link, _ in chosen])
+        problems = self._prepare_new([link for link, _ in chosen])
         addressed = {
             address.link
             for address in rtnetlink.addresses(self._netlink, socket.AF_INET6)
-            if address.usable and _is_link_local(address.packed)
+            if address.usable and address.is_link_local
         }
         self.table = {
-            link.number: LinkStatus(link.name, metric, _state(link, link.number in addressed))
+            link.number: LinkStatus(
+                link.name, metric, problems.get(link.number) or _state(link, link.number in addressed)
+            )
             for link, metric in chosen
         }
         return {
@@ -127,12 +136,19 @@ class Links:
             if status.state == "up"
         }
 
-    def _prepare_new(self, links: Sequence[rtnetlink.Link]) -> None:
-        present = {(link.number, link.name) for link in links}
+    def _prepare_new(self, links: Sequence[rtnetlink.Link]) -> dict[LinkNumber, str]:
+        # By number and name: settings belong to the name, and a number is given out again.
+        self._prepared &= {(link.number, link.name) for link in links}
+        problems: dict[LinkNumber, str] = {}
         for link in links:
-            if (link.number, link.name) not in self._prepared:
-                self._prepare(link)
-        self._prepared = present
+            if (link.number, link.name) in self._prepared:
+                continue
+            problem = self._prepare(link)
+            if problem is None:
+                self._prepared.add((link.number, link.name))
+            else:
+                problems[link.number] = problem
+        return problems
 
 
 def _state(link: rtnetlink.Link, addressed: bool) -> str:
@@ -141,7 +157,3 @@ def _state(link: rtnetlink.Link, addressed: bool) -> str:
     if not link.has_carrier:
         return "no carrier"
     return "up" if addressed else "no address"
-
-
-def _is_link_local(packed: bytes) -> bool:
-    return packed[0] == 0xFE and packed[1] & 0xC0 == 0x80

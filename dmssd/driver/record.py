@@ -9,7 +9,7 @@ that may be recorded, and leaves out those with secrets. Integers are big-endian
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,19 @@ class EventCodec:
 class Recorder:
     """Writes records to ``path`` and never holds more than ``limit_bytes`` on disk."""
 
-    def __init__(self, path: Path, limit_bytes: int, codec: EventCodec, header: object) -> None:
-        """Begin a new record; what ``path`` held goes. ``header`` is an instance of a type that the codec knows."""
+    def __init__(self, path: Path, limit_bytes: int, codec: EventCodec, header: Callable[[int], object]) -> None:
+        """Begin a new record; what ``path`` held goes.
+
+        ``header(before)`` makes the first entry of a file, of a type that the codec knows; ``before`` entries were
+        written before that file was begun.
+        """
         self._path = path
         self._half_bytes = limit_bytes // 2
         self._codec = codec
         self._header = header
         self._previous = path.with_name(path.name + _PREVIOUS)
         self._previous.unlink(missing_ok=True)
+        self._written = 0
         self._open()
 
     def write(self, event: object, now: Instant) -> None:
@@ -82,6 +87,7 @@ class Recorder:
             self._open()
         self._file.write(record)
         self._size += len(record)
+        self._written += 1
 
     def flush(self) -> None:
         """Have everything written so far in the files."""
@@ -92,7 +98,7 @@ class Recorder:
         self._file.close()
 
     def _open(self) -> None:
-        opening = self._codec.encode(self._header, Instant(0))
+        opening = self._codec.encode(self._header(self._written), Instant(0))
         self._file = self._path.open("wb")
         self._path.chmod(0o600)
         self._file.write(opening)

@@ -79,6 +79,11 @@ class Address:
     packed: bytes
     usable: bool
 
+    @property
+    def is_link_local(self) -> bool:
+        """Whether it is of fe80::/10."""
+        return len(self.packed) == 16 and self.packed[0] == 0xFE and self.packed[1] & 0xC0 == 0x80
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:

@@ -5,6 +5,8 @@ import signal
 import types
 from collections.abc import Iterator
 
+import click
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -42,6 +44,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except Interrupted as interrupted:
+        click.echo(f"stopped by {interrupted}", err=True)
         raise SystemExit(128 + interrupted.number) from None
     finally:
         for number, handler in before.items():

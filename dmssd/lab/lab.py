@@ -306,6 +306,20 @@ class Lab:
         others = [other for other in self.design.nodes if other.name != node]
         return [a for other in others for a in (other.address4, other.address6) if a not in held]
 
+    def unreachable(self, nodes: Iterable[str] | None = None, *, timeout_s: float = 1.0) -> list[tuple[str, str]]:
+        """The (node, address) pairs of these nodes (of all) where one real ping, IPv4 or IPv6, went unanswered.
+
+        All pings of a node run at the same time, so that the whole takes little more than ``timeout_s`` per node.
+        """
+        wanted = [self.design.node(node) for node in (self.nodes if nodes is None else nodes)]
+        script = 'for to; do ping -n -q -c 1 -W "$0" "$to" >/dev/null 2>&1 || echo "$to" & done; wait'
+        failed: list[tuple[str, str]] = []
+        for node in wanted:
+            addresses = [a for other in wanted if other != node for a in (other.address4, other.address6)]
+            silent = self.exec(node.name, ["sh", "-c", script, str(timeout_s), *addresses]).stdout.split()
+            failed += [(node.name, address) for address in sorted(silent)]
+        return failed
+
     # --- faults -------------------------------------------------------------------------------------------------
 
     def link_down(self, a: str, b: str) -> None:

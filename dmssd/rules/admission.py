@@ -67,7 +67,7 @@ class Admission:
         self._join: _Join | None = None
 
     def credentials_changed(self, credentials: Credentials) -> None:
-        """This node is somebody else now, or somewhere else."""
+        """The node is a member of another mesh now, or under another name."""
         self._credentials = credentials
 
     def deadline(self) -> Instant | None:

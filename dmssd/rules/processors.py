@@ -1,4 +1,6 @@
-"""Who computes: the members that the configuration names, by name or hex id. Where it names nobody, every Forwarder computes for itself.
+"""Who computes: the members that the configuration names, by name or hex id.
+
+Where it names nobody, every Forwarder computes for itself.
 
 Election comes with the ServiceMapper. Until then a node takes plans from these members alone, so that no other member
 can steer its traffic.

@@ -151,3 +151,5 @@ _DRAWS: dict[str, Callable[[random.Random, World], _Drawn]] = {
     "crash-machine": _draw_node,
     "stall-daemon": _draw_node,
 }
+
+KINDS = tuple(_DRAWS)

@@ -69,8 +69,7 @@ class Scenario:
         begin = world.now
         heal_at = after(after(begin, timeline.cold_start), timeline.faulty)
         if plan is None:
-            rng = seeded(f"faults/{world.seed}")
-            plan = faults.draw(rng, world, fault_count, after(begin, timeline.cold_start), heal_at)
+            plan = draw_plan(world, timeline, fault_count)
         report.plan = plan
         try:
             self._cold_start()
@@ -124,6 +123,12 @@ class Scenario:
                 return None
             self._watch(min(last, after(self.world.now, CHECK_INTERVAL)))
         return (self.world.now - begin) / SECOND
+
+
+def draw_plan(world: World, timeline: Timeline, count: int) -> faults.Plan:
+    """The faults that a world's seed stands for; to be asked before time moves on."""
+    first = after(world.now, timeline.cold_start)
+    return faults.draw(seeded(f"faults/{world.seed}"), world, count, first, after(first, timeline.faulty))
 
 
 def timeline_of_seconds(total: float) -> Timeline:

@@ -358,8 +358,12 @@ class World:
         return actions[: self.rng.randrange(len(actions) + 1)] if machine.torn else actions
 
     def _rearm(self, machine: Machine, not_before: Instant | None = None) -> None:
-        due = machine.daemon.deadline() if machine.daemon else None
-        if due is None or (machine.wake_at is not None and machine.wake_at <= due):
+        planned, daemon = machine.wake_at, machine.daemon
+        # A wake already due cannot be bettered; asking for the deadline is the dearest part of a small event.
+        if daemon is None or (planned is not None and planned <= self.clock.now):
+            return
+        due = daemon.deadline()
+        if due is None or (planned is not None and planned <= due):
             return
         due = max(due, not_before or self.clock.now, self.clock.now)
         machine.wake_at = due

@@ -200,6 +200,27 @@ def test_nothing_is_deleted_once_something_could_not_be_set(line: dict[str, Node
     assert west.fib.read() == before
 
 
+@pytest.mark.parametrize(
+    "prefix",
+    [Prefix(b"\x0a\x00\x00\x01", 24), Prefix(bytes(15) + b"\x01", 64), Prefix(bytes(5), 8), Prefix(bytes(4), 33)],
+    ids=["ipv4 host bits", "ipv6 host bits", "five bytes", "too long"],
+)
+def test_what_is_no_prefix_is_refused_and_the_rest_of_the_batch_performed(
+    line: dict[str, Node], prefix: Prefix
+) -> None:
+    west = line["west"]
+    good = hosts("east")[0]
+    nexthop, group = SetNexthop(1, both_ways(west)[0][0]), SetGroup(2, ((1, 1),))
+    operations = (nexthop, group, SetRoute(prefix, 2), SetRoute(good, 2))
+    assert west.fib.perform(operations) == ((2, errno.EINVAL),)
+    assert west.fib.read().routes == {good: 2}
+
+
+def test_default_routes_of_both_families_go_in_and_come_back(line: dict[str, Node]) -> None:
+    wanted: dict[Prefix, Members] = {Prefix(bytes(size), 0): both_ways(line["west"]) for size in (4, 16)}
+    assert diff(line["west"].want(wanted), wanted) == ()
+
+
 def test_deleting_what_has_gone_already_is_no_failure(line: dict[str, Node]) -> None:
     west = line["west"]
     held = west.want(dict.fromkeys(hosts("east"), both_ways(west)))

@@ -286,6 +286,30 @@ def test_the_kernel_is_prepared_for_forwarding_and_only_where_the_mesh_is(pair: 
     assert {(info["local"], info["prefixlen"]) for info in held} >= {("10.5.0.1", 32), ("fd05::1", 128)}
 
 
+def test_an_interface_told_to_make_no_link_local_address_makes_one(pair: Namespaces) -> None:
+    netlink = pair.inside("here", NetlinkSocket)
+    settle(pair, "mesh0")
+    pair.ip("here", "link", "set", "mesh0", "addrgenmode", "none")
+    pair.ip("here", "addr", "flush", "dev", "mesh0", "scope", "link")
+    (link,) = [link for link in rtnetlink.links(netlink) if link.name == "mesh0"]
+    assert pair.inside("here", lambda: KernelSettings(netlink).prepare_link(link)) is None
+    assert pair.link_local("here", "mesh0").startswith("fe80:")
+
+
+def test_a_link_that_cannot_be_prepared_is_not_up_says_why_and_is_tried_again(pair: Namespaces) -> None:
+    problems = iter(["net/ipv4/conf/mesh0/forwarding: cannot be written", None])
+
+    def make() -> Links:
+        return Links(NetlinkSocket(), [LinkRule("mesh*", 7)], lambda _: next(problems))
+
+    links = pair.inside("here", make)
+    settle(pair, "mesh0")
+    link = number(pair, "here")
+    assert links.read().events == ()
+    assert links.table[link].state == "net/ipv4/conf/mesh0/forwarding: cannot be written"
+    assert links.read().events == (LinkUp(link, "mesh0", 7),)
+
+
 def test_an_address_that_another_interface_has_is_not_added_again(pair: Namespaces) -> None:
     pair.ip("here", "addr", "add", "10.5.0.1/24", "dev", "mesh0")
     netlink = pair.inside("here", NetlinkSocket)

@@ -352,6 +352,21 @@ def test_the_outage_of_a_flow_is_that_of_the_fault_and_its_way_is_found() -> Non
         assert lab.missing_routes("n1") == [lab.address4("n3")]
 
 
+def test_unreachable_names_exactly_the_pairs_that_do_not_ping() -> None:
+    with Lab.build("line:3", NAME) as lab:
+        route_line(lab)
+        assert lab.unreachable() == []
+        lab.drop("n1", "n2")
+        pairs = (("n1", "n2"), ("n1", "n3"), ("n2", "n1"), ("n3", "n1"))
+        cut = {(a, address(b)) for a, b in pairs for address in both(lab)}
+        assert set(lab.unreachable(timeout_s=0.3)) == cut
+        assert lab.unreachable(["n2", "n3"]) == []
+
+
+def both(lab: Lab) -> tuple[Callable[[str], str], Callable[[str], str]]:
+    return lab.address4, lab.address6
+
+
 def test_sixty_four_nodes_can_be_made_and_removed() -> None:
     with Lab.build("line:64", NAME) as lab:
         assert len(plumbing.existing(NAME)) == 64

@@ -85,7 +85,7 @@ def kernel(installed: Installed) -> NaiveKernel:
     return NaiveKernel(dict(installed.nexthops), dict(installed.groups), dict(installed.routes))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(tables(), wanteds)
 def test_a_diff_performed_step_by_step_yields_exactly_what_is_wanted(
     installed: Installed, wanted: dict[Prefix, Members]
@@ -100,7 +100,7 @@ def test_a_diff_performed_step_by_step_yields_exactly_what_is_wanted(
     assert len(machine.groups) == len(set(wanted.values())), "one group for each set of members"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(tables(), wanteds)
 def test_applied_is_what_the_kernel_then_holds_and_leaves_no_difference(
     installed: Installed, wanted: dict[Prefix, Members]
@@ -114,7 +114,7 @@ def test_applied_is_what_the_kernel_then_holds_and_leaves_no_difference(
     assert diff(after, wanted) == ()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(tables(), wanteds)
 def test_no_wanted_route_is_ever_without_a_way_while_the_batch_runs(
     installed: Installed, wanted: dict[Prefix, Members]
@@ -126,7 +126,7 @@ def test_no_wanted_route_is_ever_without_a_way_while_the_batch_runs(
         assert all(prefix in machine.routes for prefix in kept)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(tables(), st.sets(st.sampled_from(GATEWAYS)))
 def test_the_local_repair_removes_dead_gateways_wherever_others_are_left_and_nothing_else(
     installed: Installed, dead: set[Gateway]
@@ -141,7 +141,7 @@ def test_the_local_repair_removes_dead_gateways_wherever_others_are_left_and_not
         assert machine.groups[number] == (alive or before)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(tables(), wanteds, st.data())
 def test_after_any_refusals_another_diff_still_arrives(
     installed: Installed, wanted: dict[Prefix, Members], data: st.DataObject

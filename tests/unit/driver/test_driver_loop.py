@@ -193,22 +193,21 @@ def test_a_suspected_table_is_read_when_its_turn_comes_not_when_it_was_suspected
 
 
 def test_every_socket_is_emptied_before_a_wake() -> None:
-    bench = Bench(halt_on(Wake))
-    replies = [EchoReplied(LINK, "fe80::1", number) for number in range(7)]
+    replies = [EchoReplied(LINK, "fe80::1", number) for number in range(20)]
 
-    def stall() -> None:
-        # Both the deadline and the replies came while the process did not run.
-        bench.node.at = clock.now()
-        bench.runner._arm()
-        bench.devices.inbox._waiting += replies[:5]
-        bench.devices.other._waiting += replies[5:]
-        for inbox in (bench.devices.inbox, bench.devices.other):
-            for _ in inbox._waiting:
-                inbox._theirs.send(b"x")
+    def rule(event: NodeEvent) -> list[NodeAction]:
+        if event == replies[0]:
+            bench.node.at = clock.now()  # due at once, while all the other replies are waiting, two to a turn
+        return [Halt()] if isinstance(event, Wake) else []
 
-    bench.run(stall)
+    def stalled() -> None:
+        bench.devices.inbox.put(*replies[:10])
+        bench.devices.other.put(*replies[10:])
+
+    bench = Bench(rule)
+    bench.run(stalled)
     assert bench.node.events[-1] == Wake()
-    assert sorted(event.nonce for event in bench.node.events if isinstance(event, EchoReplied)) == list(range(7))
+    assert sorted(event.nonce for event in bench.node.events if isinstance(event, EchoReplied)) == list(range(20))
 
 
 def test_the_deadline_is_kept_and_never_early() -> None:

@@ -82,10 +82,8 @@ def test_a_record_cut_short_ends_where_it_was_cut(tmp_path: Path) -> None:
         recorder.write(event, Instant(number))
     recorder.close()
     whole = (tmp_path / "record").read_bytes()
-    for cut in range(len(whole)):
+    for cut in range(len(CODEC.encode(HEADER, Instant(0))), len(whole)):
         (tmp_path / "record").write_bytes(whole[:cut])
-        if cut < 20:
-            continue
         read = list(read_records(tmp_path / "record", CODEC))
         assert read == [(0, HEADER), *enumerate(EVENTS)][: len(read)]
 

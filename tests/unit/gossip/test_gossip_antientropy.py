@@ -1,3 +1,5 @@
+import itertools
+
 from gossip.antientropy import FIRST, LAST, better, chunks, ranges
 from gossip.members import NAME_MAX, State
 from gossip.messages import UPDATE_CODEC, UPDATES_BYTES_MAX, Update
@@ -25,7 +27,7 @@ def test_ranges_leave_no_gap_and_do_not_overlap() -> None:
     assert len(pages) > 2
     assert pages[0][0] == FIRST
     assert pages[-1][1] == LAST
-    assert all(one[1] == other[0] for one, other in zip(pages, pages[1:], strict=False))
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(pages))
 
 
 def test_only_what_the_other_lacks_or_knows_less_well_goes_back() -> None:

@@ -93,6 +93,15 @@ class Bench:
             done += self.wake()
         return done
 
+    def answer_syncs(self, seconds: float) -> None:
+        """Let time pass while whoever is asked for a push-pull says that nothing differs."""
+        end = self.now + round(seconds * SECOND)
+        for to, _ in sent(self.actions, SyncRequest):
+            self.hear(to, SyncPage(0, (), b"", b"", 0))
+        while (at := self.core.deadline()) is not None and at <= end:
+            for to, _ in sent(self.wake(), SyncRequest):
+                self.hear(to, SyncPage(0, (), b"", b"", 0))
+
     def idle(self, seconds: float) -> list[SwimAction]:
         end = self.now + round(seconds * SECOND)
         done: list[SwimAction] = []
@@ -209,8 +218,20 @@ def test_an_unsent_sync_is_asked_again_a_bounded_number_of_times() -> None:
 def test_an_answered_sync_is_not_asked_again() -> None:
     bench = Bench()
     bench.meet(A)
-    bench.hear(A, SyncPage(0, (), b"", b"", 0))
-    assert not sent(bench.idle(4), SyncRequest)
+    bench.answer_syncs(2)
+    assert len(sent(bench.actions, SyncRequest)) == 2, "one for the meeting, one because the mesh has grown"
+    bench.idle(4)
+    assert len(sent(bench.actions, SyncRequest)) == 2
+
+
+def test_a_push_pull_that_found_a_difference_is_followed_by_another_until_none_does() -> None:
+    bench = Bench()
+    bench.meet(A, B, C)
+    bench.answer_syncs(5)
+    asked = len(sent(bench.actions, SyncRequest))
+    bench.hear(A, SyncPage(0, (), b"", b"\xff" * 20, 1))
+    bench.answer_syncs(5)
+    assert len(sent(bench.actions, SyncRequest)) == asked + 1
 
 
 # Bad input
@@ -519,7 +540,7 @@ def test_alive_at_the_same_incarnation_refutes_nothing() -> None:
 def test_contact_at_a_higher_incarnation_revives_at_once() -> None:
     bench = Bench()
     bench.meet(A)
-    bench.hear(A, SyncPage(0, (), b"", b"", 0))
+    bench.answer_syncs(2)
     bench.until(lambda action: action == MemberDown(A))
     actions = bench.hear(A, Ping(1, 1, ()))
     assert MemberUp(A, "name-2") in actions

@@ -3,6 +3,7 @@
 import hashlib
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import assert_never
 
 import pytest
@@ -558,7 +559,7 @@ def test_two_parts_that_meet_again_end_up_with_one_database(seed: int) -> None:
     ids = [node(number) for number in range(8)]
     for one in ids:
         net.start(one)
-    for u, v in zip(ids, ids[1:], strict=False):
+    for u, v in pairwise(ids):
         net.join(u, v)
     net.run(Duration(5 * SECOND))
     net.part(ids[3], ids[4])
