@@ -213,9 +213,13 @@ class Outbox:
 
     def take(self, now: Instant) -> list[NodeId]:
         """The origins whose LSAs are to be sent now, counted as sent."""
+        again = self._take_due(now)
         while self._waiting and len(self._flights) < WINDOW:
             origin = next(iter(self._waiting))
             self._launch(origin, self._waiting.pop(origin), now)
+        return again + self._take_due(now)
+
+    def _take_due(self, now: Instant) -> list[NodeId]:
         return [origin for origin in self._due.pop_due(now) if self._send(origin, self._flights[origin], now)]
 
     def _launch(self, origin: NodeId, sequence: int, now: Instant) -> None:

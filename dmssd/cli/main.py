@@ -66,7 +66,6 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            _forget_stdout()
             raise click.exceptions.Exit(BROKEN_PIPE) from None
 
 

@@ -88,9 +88,6 @@ def _merge(into: Table, table: Table, file: Path, inside: str, origins: dict[str
         if isinstance(value, dict) and isinstance(held, dict):
             _merge(held, value, file, path, origins)
             continue
-        # A value that replaces a table takes over whatever was known of the origins of its parts.
-        for stale in [known for known in origins if known.startswith(f"{path}.")]:
-            del origins[stale]
         origins[path] = file
         if isinstance(value, dict):
             into[key] = {}

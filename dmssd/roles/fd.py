@@ -163,6 +163,9 @@ class Forwarder:
         self.row = row
         changed = source != self.plan_source
         self.plan_source = source
+        if not self._is_current():
+            # A row may lack an origin that its maker had not heard of: acceptable, but not the last word.
+            self._check_at = self._check_at or after(now, self._config.plan_patience)
         actions: list[ForwarderAction] = [Notice("plan.source", {"source": source})] if changed else []
         return actions + self._rewant(now)
 

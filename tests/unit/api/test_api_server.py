@@ -392,6 +392,22 @@ def test_a_slow_reader_loses_its_oldest_events_and_is_told_how_many() -> None:
     asyncio.run(main())
 
 
+def test_a_reader_that_has_seen_everything_waits_for_the_next_event() -> None:
+    async def main() -> None:
+        hub = EventHub()
+        reader = hub.subscribe()
+        hub.publish({"kind": "first"})
+        assert await anext(reader) == {"kind": "first"}
+        waiting = asyncio.ensure_future(anext(reader))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        hub.publish({"kind": "second"})
+        assert await waiting == {"kind": "second"}
+
+    asyncio.run(main())
+
+
 def test_the_small_daemon_is_a_daemon() -> None:
     daemon: Daemon = SmallDaemon.__new__(SmallDaemon)
     assert daemon is not None

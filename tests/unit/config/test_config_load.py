@@ -1,4 +1,5 @@
 import os
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -240,13 +241,13 @@ def unprivileged() -> Iterator[None]:
 
 
 @pytest.fixture
-def locked(tmp_path: Path) -> Iterator[Path]:
-    """A configuration whose directory is open and whose file, or drop-in directory, is not."""
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    tmp_path.chmod(0o755)
-    yield write(tmp_path / "dmssd.toml", "")
-    tmp_path.chmod(0o700)
+def locked() -> Iterator[Path]:
+    """A configuration in a directory that others may enter: pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        yield write(place / "dmssd.toml", "")
+        place.chmod(0o700)
 
 
 def test_an_unreadable_file_says_so(locked: Path, request: pytest.FixtureRequest) -> None:

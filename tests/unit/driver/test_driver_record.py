@@ -16,13 +16,19 @@ from sansio.instant import Instant
 class Header:
     """What a replay needs besides the events."""
 
-    seed: int
     name: str
+    before: int
 
 
 LINK = LinkNumber(3)
 CODEC = EventCodec([Header, LinkUp, Datagram, FibProgrammed, FibRead, Request, Wake])
-HEADER = Header(7, "Sunnyvale")
+HEADER = Header("Sunnyvale", 0)
+
+
+def header(before: int) -> Header:
+    return Header("Sunnyvale", before)
+
+
 EVENTS = [
     LinkUp(LINK, "eth0", 10),
     Datagram(LINK, "fe80::1", b"\x00\xff"),
@@ -38,7 +44,7 @@ EVENTS = [
 
 
 def test_every_kind_of_event_comes_back_equal_and_in_order_after_the_header(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "record", 1 << 20, CODEC, HEADER)
+    recorder = Recorder(tmp_path / "record", 1 << 20, CODEC, header)
     for number, event in enumerate(EVENTS):
         recorder.write(event, Instant(number))
     recorder.close()
@@ -47,7 +53,7 @@ def test_every_kind_of_event_comes_back_equal_and_in_order_after_the_header(tmp_
 
 
 def test_types_that_are_not_listed_are_left_out(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "record", 1 << 20, CODEC, HEADER)
+    recorder = Recorder(tmp_path / "record", 1 << 20, CODEC, header)
     recorder.write(EchoReplied(LINK, "fe80::1", 1), Instant(1))
     recorder.close()
     assert list(read_records(tmp_path / "record", CODEC)) == [(0, HEADER)]
@@ -55,21 +61,21 @@ def test_types_that_are_not_listed_are_left_out(tmp_path: Path) -> None:
 
 def test_the_limit_holds_and_the_latest_events_are_kept_under_the_header(tmp_path: Path) -> None:
     limit = 4096
-    recorder = Recorder(tmp_path / "record", limit, CODEC, HEADER)
+    recorder = Recorder(tmp_path / "record", limit, CODEC, header)
     for number in range(1000):
         recorder.write(Datagram(LINK, "fe80::1", bytes(number % 50)), Instant(number))
         recorder.flush()
         assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= limit
     recorder.close()
-    header, *events = read_records(tmp_path / "record", CODEC)
-    assert header == (0, HEADER)
+    (_, opening), *events = read_records(tmp_path / "record", CODEC)
     instants = [now for now, _ in events]
     assert instants == list(range(instants[0], 1000))
+    assert opening == Header("Sunnyvale", before=instants[0])
     assert len(instants) >= limit // 2 // 100
 
 
 def test_an_event_larger_than_half_the_limit_is_left_out(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "record", 512, CODEC, HEADER)
+    recorder = Recorder(tmp_path / "record", 512, CODEC, header)
     recorder.write(Datagram(LINK, "fe80::1", bytes(512)), Instant(1))
     recorder.write(Wake(), Instant(2))
     recorder.close()
@@ -77,7 +83,7 @@ def test_an_event_larger_than_half_the_limit_is_left_out(tmp_path: Path) -> None
 
 
 def test_a_record_cut_short_ends_where_it_was_cut(tmp_path: Path) -> None:
-    recorder = Recorder(tmp_path / "record", 1 << 20, CODEC, HEADER)
+    recorder = Recorder(tmp_path / "record", 1 << 20, CODEC, header)
     for number, event in enumerate(EVENTS):
         recorder.write(event, Instant(number))
     recorder.close()
@@ -90,7 +96,7 @@ def test_a_record_cut_short_ends_where_it_was_cut(tmp_path: Path) -> None:
 
 def test_a_new_record_takes_the_place_of_the_old(tmp_path: Path) -> None:
     for _ in range(2):
-        recorder = Recorder(tmp_path / "record", 1 << 20, CODEC, HEADER)
+        recorder = Recorder(tmp_path / "record", 1 << 20, CODEC, header)
         recorder.write(Wake(), Instant(1))
         recorder.close()
     assert len(list(read_records(tmp_path / "record", CODEC))) == 2

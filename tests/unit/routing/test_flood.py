@@ -159,3 +159,14 @@ def test_urgent_lsas_for_a_neighbour_that_acknowledges_nothing_are_bounded_too()
         outbox.urgent(origin(number), 1, T0)
     assert len(outbox.take(T0)) == URGENT_MAX
     assert len(outbox) == 1000
+
+
+def test_what_waits_is_sent_when_all_before_it_was_given_up() -> None:
+    outbox = Outbox(WAIT, LONGEST)
+    for number in range(WINDOW + 1):
+        outbox.queue(origin(number), 1)
+    taken: list[NodeId] = outbox.take(T0)
+    while (due := outbox.next()) is not None:
+        taken += outbox.take(due)
+    assert origin(WINDOW) in taken
+    assert len(outbox) == 0
