@@ -31,7 +31,7 @@ class Fragments:
         self._partials: RecentTable[tuple[NodeId, int], list[bytes | None]] = RecentTable(PARTIALS_MAX)
 
     def cut(self, message: bytes, room: int) -> Iterator[bytes]:
-        """The pieces of ``message``, at most ``room`` bytes each with its header; ``ValueError`` if they are too many."""
+        """Pieces of ``message`` of at most ``room`` bytes, header included; ``ValueError`` if they are too many."""
         size = room - _HEADER.size
         count = -(-len(message) // size)
         if count > FRAGMENTS_MAX:

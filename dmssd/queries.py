@@ -290,7 +290,9 @@ def _reasons(node: Node, neighbours: list[dict[str, Any]]) -> list[str]:
     for member in node.swim.members():
         if member.state in (State.SUSPECT, State.DEAD):
             name = member.name or name_of(node, member.node)
-            reasons.append(f"member {name} is {STATE_SHOWN[member.state]}: look with `dmssd member list`")
+            reasons.append(f"member {name} is {STATE_SHOWN[member.state]}; next: dmssd member list")
     if node.forwarder is not None and node.forwarder.refused:
-        reasons.append(f"the kernel refused {node.forwarder.refused} route writes: see the log, they are retried")
+        reasons.append(
+            f"the kernel refused {node.forwarder.refused} route writes, which are retried; next: dmssd event watch"
+        )
     return reasons

@@ -1,6 +1,6 @@
 """Settings of the SWIM core, each with what turning it costs."""
 
-# ruff: noqa: RUF009 (Duration is a NewType: an int, and immutable)
+
 
 from dataclasses import dataclass
 

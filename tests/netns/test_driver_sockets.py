@@ -82,6 +82,17 @@ def test_links_that_the_mesh_does_not_use_are_not_heard(pair: Namespaces) -> Non
     assert next_of(here) == []
 
 
+def test_groups_that_other_programs_joined_do_not_arrive_here(pair: Namespaces) -> None:
+    here, there = joined(pair, "here"), joined(pair, "there")
+    other = pair.inside("here", lambda: UdpSocket(PORT + 1))
+    other.join(number(pair, "here", "other0"))
+    there.send(number(pair, "there", "other0"), None, b"to all by the wrong door")
+    there.send(number(pair, "there"), pair.link_local("here", "mesh0"), b"to you")
+    assert [datagram.payload for datagram in next_of(here) if isinstance(datagram, Datagram)] == [b"to you"]
+    assert here.dropped == {}
+    other.close()
+
+
 def test_a_datagram_that_may_have_crossed_a_router_is_refused(pair: Namespaces) -> None:
     here = joined(pair, "here")
     forger = pair.inside("there", lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))

@@ -184,6 +184,25 @@ def test_a_refused_batch_is_followed_by_a_reading_made_after_it() -> None:
     assert bench.node.events[1:] == [REPLY, FibProgrammed(9, ((0, 22),)), FibRead(after_batch)]
 
 
+def test_an_answer_to_an_answer_comes_before_what_else_was_answered() -> None:
+    def rule(event: NodeEvent) -> list[NodeAction]:
+        match event:
+            case EchoReplied():
+                return [ProgramFib(1, ())]
+            case FibProgrammed(1):
+                bench.devices.failures = ()
+                return [ProgramFib(2, ())]
+            case FibRead() if len(bench.node.events) > 1:
+                return [Halt()]
+            case _:
+                return []
+
+    bench = Bench(rule)
+    bench.devices.failures = ((0, 22),)
+    bench.run(lambda: bench.devices.inbox.put(REPLY))
+    assert [type(event) for event in bench.node.events[2:]] == [FibProgrammed, FibProgrammed, FibRead]
+
+
 def test_a_suspected_table_is_read_when_its_turn_comes_not_when_it_was_suspected() -> None:
     batch = ProgramFib(9, (DeleteRoute(PREFIX),))
     bench = Bench(lambda event: [batch] if event == REPLY else [Halt()] if event == FibRead(after_batch) else [])
@@ -224,6 +243,24 @@ def test_the_deadline_is_kept_and_never_early() -> None:
     due = after(clock.now(), Duration(30 * MILLISECOND))
     assert bench.run() == 0
     assert woken[0] >= due
+
+
+def test_a_deadline_that_moves_back_causes_no_early_wake() -> None:
+    woken: list[Instant] = []
+    due: list[Instant] = []
+
+    def rule(event: NodeEvent) -> list[NodeAction]:
+        if isinstance(event, Wake):
+            woken.append(clock.now())
+            return [Halt()]
+        due.append(after(clock.now(), Duration((5 if isinstance(event, FibRead) else 40) * MILLISECOND)))
+        bench.node.at = due[-1]
+        return []
+
+    bench = Bench(rule)
+    assert bench.run(lambda: bench.devices.inbox.put(REPLY)) == 0
+    assert len(due) == 2
+    assert woken[0] >= due[-1]
 
 
 def test_a_deadline_that_moves_forward_is_kept_too() -> None:

@@ -52,7 +52,10 @@ def test_a_message_that_needs_too_many_pieces_is_refused_by_the_sender():
         list(Fragments().cut(b"x" * 800 * (FRAGMENTS_MAX + 1), 800))
 
 
-@pytest.mark.parametrize("piece", [b"", b"1234567", b"\0\0\0\1\0\2\0\2xx", b"\0\0\0\1\0\0\0\1xx", b"\0\0\0\1\0\0\xff\xffxx"])
+@pytest.mark.parametrize(
+    "piece",
+    [b"", b"1234567", b"\0\0\0\1\0\2\0\2xx", b"\0\0\0\1\0\0\0\1xx", b"\0\0\0\1\0\0\xff\xffxx"],
+)
 def test_nonsense_is_a_remote_error_and_nothing_else(piece):
     with pytest.raises(RemoteProtocolError):
         Fragments().collect(ALICE, piece)

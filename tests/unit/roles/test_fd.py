@@ -22,7 +22,8 @@ def square(sequence=1):
 
     def lsa(node):
         # The link from u to v has number 10*v at u, so the far end knows it as 10*u.
-        adjacencies = tuple(Adjacency(v, LinkNumber(10 * number[v]), LinkNumber(10 * number[node]), 1) for v in links[node])
+        here = LinkNumber(10 * number[node])
+        adjacencies = tuple(Adjacency(v, LinkNumber(10 * number[v]), here, 1) for v in links[node])
         return Lsa(node, sequence, chr(node[0]), adjacencies, (Prefix.parse(f"10.0.0.{number[node]}/32"),))
 
     return {node: lsa(node) for node in links}

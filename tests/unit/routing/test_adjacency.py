@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
 import pytest
 
@@ -80,8 +80,8 @@ class Bench:
                 pass
 
     def hello(self, **changes: object) -> list[AdjacencyAction]:
-        fields = {"heard": self.heard, "goodbye": False} | changes
-        hello = Hello(self.instance, self.remote, 10, 333, 100, fields["heard"], False, bool(fields["goodbye"]))  # type: ignore[arg-type]
+        fields: dict[str, Any] = {"heard": self.heard} | changes
+        hello = Hello(self.instance, self.remote, 10, 333, 100, **fields)
         return self.tell(HelloReceived(PEER, LINK, THERE, HELLO_CODEC.encode(hello)))
 
     def run(self, duration: Duration) -> None:
@@ -392,6 +392,38 @@ def test_a_hello_that_is_none_is_rejected(payload: bytes) -> None:
     bench = Bench().up()
     [rejected] = bench.tell(HelloReceived(PEER, LINK, THERE, payload))
     assert isinstance(rejected, Rejected)
+
+
+def test_a_kernel_that_recovers_alone_does_not_bring_the_adjacency_back_on_old_hellos() -> None:
+    bench = Bench().up()
+    bench.kernel = bench.daemon = False
+    bench.run(ms(2000))
+    bench.kernel = True
+    bench.run(ms(5000))
+    assert bench.verdicts() == [lost("echo lost")]
+    [latest] = [action for action in bench.seen(SendHello)[-1:] if isinstance(action, SendHello)]
+    assert HELLO_CODEC.decode(latest.payload, "").heard is None, "the neighbour must prove it too"
+
+
+def test_the_first_answer_after_a_loss_is_followed_by_a_hello_at_once() -> None:
+    bench = Bench().up()
+    bench.kernel = bench.daemon = False
+    bench.run(ms(20_000))
+    [echo] = [action for action in bench.seen(SendEcho)[-1:] if isinstance(action, SendEcho)]
+    actions = bench.tell(EchoReplied(LINK, THERE, echo.nonce))
+    assert [type(action) for action in actions] == [SendHello]
+
+
+def test_a_neighbour_that_still_seeks_is_answered_soon_though_we_have_it_up() -> None:
+    bench = Bench().up()
+    bench.run(ms(1000))
+    bench.hello()
+    for _ in range(5):
+        bench.log.clear()
+        bench.hello(seeking=True)
+        bench.now = after(bench.now, ms(50))
+        bench.tell(Wake())
+        assert len(bench.seen(SendHello)) == 1
 
 
 # Links, metrics, bounds

@@ -134,8 +134,8 @@ def test_a_broken_explicit_route_goes_on_by_table() -> None:
 
 def test_a_frame_that_comes_round_is_dropped() -> None:
     core = router(1, [0, 2], {9: 2})
-    assert "round" in rejected(core.handle(FrameReceived(N[2], frame(0, 9, record=(1, 2)), False), T0))
-    assert "round" in rejected(core.handle(FrameReceived(N[2], frame(1, 9, record=(2,)), False), T0))
+    assert "came round" in rejected(core.handle(FrameReceived(N[0], frame(5, 9, record=(1, 0)), False), T0))
+    assert "came round" in rejected(core.handle(FrameReceived(N[2], frame(1, 9, record=(2,)), False), T0))
 
 
 def test_two_tables_that_point_at_each_other_do_not_loop() -> None:

@@ -179,3 +179,11 @@ def test_a_link_that_went_down_is_silent_and_starts_anew() -> None:
     [again] = discovery.handle(LinkUp(LINK, "eth0", 10), after(T0, SECOND))
     assert isinstance(again, SendGreeting)
     assert GREETING_CODEC.decode(again.payload, "").seeking
+
+
+def test_after_a_change_of_mesh_even_known_greeters_are_reported_again() -> None:
+    discovery = on_link()
+    discovery.handle(greeting(mesh=ELSEWHERE), T0)
+    discovery.handle(Paired(LINK, THERE), T0)
+    discovery.handle(MeshChanged(ELSEWHERE, "denver"), T0)
+    assert len(seen(discovery.handle(greeting(mesh=ELSEWHERE), T0))) == 1

@@ -12,6 +12,7 @@ from routing.flood import (
     FLOOD_BYTES_MAX,
     FLOOD_CODEC,
     Ack,
+    Claim,
     Digest,
     Flood,
     FloodItem,
@@ -32,7 +33,7 @@ from routing.linkstate import (
     PrefixesSet,
     SendFlood,
 )
-from routing.lsa import LSA_CODEC, Adjacency, LinkNumber, Lsa, Prefix, SignedLsa
+from routing.lsa import ADJACENCIES_MAX, LSA_CODEC, Adjacency, LinkNumber, Lsa, Prefix, SignedLsa
 from routing.neighbours import NeighbourDown, NeighbourUp
 from sansio.core import Persist, Rejected, Wake
 from sansio.ids import NodeId, node_id
@@ -351,6 +352,20 @@ def test_a_silent_neighbour_is_given_up_and_asked_for_its_digest_instead() -> No
     assert deadline <= after(now, 37 * SECOND), "the comparison of databases goes on"
 
 
+def test_a_given_up_lsa_makes_even_a_synced_neighbour_be_compared_with_soon() -> None:
+    linkstate, now = ready(A, B, config=LinkStateConfig(anti_entropy=Duration(1000 * SECOND)))
+    for neighbour in (A, B):
+        linkstate.handle(FloodReceived(neighbour, FLOOD_CODEC.encode(Digest(linkstate.digest, ask=False))), now)
+    linkstate.handle(FloodReceived(A, flood(lsa(C, 1))), now)
+    asked = []
+    for step in range(1, 300):
+        actions = linkstate.handle(Wake(), after(now, Duration(step * 50 * MILLISECOND)))
+        asked += [(step * 50, neighbour) for neighbour, _ in sent(actions, Digest)]
+    assert asked
+    assert asked[0] == (11_200, B) or asked[0] == (11_250, B)
+    assert {neighbour for _, neighbour in asked} == {B}
+
+
 # Comparing
 
 
@@ -407,6 +422,73 @@ def test_a_summary_that_claims_more_than_it_covers_is_refused() -> None:
     ]
 
 
+def test_different_digests_bring_a_summary_but_not_faster_than_its_gap() -> None:
+    linkstate, now = ready(A)
+    now = after(now, SECOND)
+    other = FLOOD_CODEC.encode(Digest(b"x" * 16, ask=True))
+    pages = [len(sent(linkstate.handle(FloodReceived(A, other), after(now, Duration(n))), Summary)) for n in range(50)]
+    assert sum(pages) == 1
+    assert len(sent(linkstate.handle(FloodReceived(A, other), after(now, SECOND)), Summary)) == 1
+
+
+def test_a_lasting_difference_is_compared_ever_more_slowly() -> None:
+    linkstate, now = ready(A)
+    other = FLOOD_CODEC.encode(Digest(b"x" * 16, ask=False))
+    asked = 0
+    for step in range(1, 1200):
+        actions = linkstate.handle(Wake(), after(now, Duration(step * 50 * MILLISECOND)))
+        asked += len(sent(actions, Digest))
+        linkstate.handle(FloodReceived(A, other), after(now, Duration(step * 50 * MILLISECOND)))
+    assert asked <= 20, "a minute at five seconds, after the first few"
+
+
+def test_a_large_database_meets_a_new_neighbour_with_its_digest() -> None:
+    linkstate, now = ready(A)
+    for number in range(100, 200):
+        linkstate.handle(FloodReceived(A, flood(lsa(node(number), 1))), now)
+    actions = linkstate.handle(up(B, link=2), after(now, SECOND))
+    assert [neighbour for neighbour, _ in sent(actions, Digest)] == [B]
+    assert sent(actions, Summary) == []
+
+
+def test_a_summary_with_another_body_of_one_sequence_gets_ours() -> None:
+    linkstate, now = ready(A, B)
+    linkstate.handle(FloodReceived(B, flood(lsa(C, 4))), now)
+    linkstate.handle(FloodReceived(A, FLOOD_CODEC.encode(Ack((Receipt(C, 4),)))), now)
+    page = Summary(C, C, (Claim(C, 4, b"another."),))
+    actions = linkstate.handle(FloodReceived(A, FLOOD_CODEC.encode(page)), now)
+    assert flooded(actions) == [(A, lsa(C, 4))]
+
+
+# Bounds
+
+
+def test_a_sequence_at_the_end_of_numbers_is_not_followed() -> None:
+    linkstate, now = ready(A)
+    sequence = linkstate.mine.sequence
+    actions = linkstate.handle(FloodReceived(A, flood(lsa(ME, 2**63 - 1))), after(now, SECOND))
+    assert reasons(actions) == ["LSA of ours that we did not send"]
+    assert linkstate.mine.sequence == sequence
+
+
+def test_a_full_database_refuses_new_origins_and_still_renews_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("routing.linkstate.LSDB_MAX", 2)
+    linkstate, now = ready(A)
+    linkstate.handle(FloodReceived(A, flood(lsa(B, 1))), now)
+    assert reasons(linkstate.handle(FloodReceived(A, flood(lsa(C, 1))), now)) == ["database full"]
+    linkstate.handle(FloodReceived(A, flood(lsa(B, 2))), now)
+    assert {origin: one.sequence for origin, one in linkstate.lsdb.items() if origin != ME} == {B: 2}
+
+
+def test_adjacencies_beyond_what_an_lsa_holds_are_rejected() -> None:
+    linkstate = core()
+    for number in range(ADJACENCIES_MAX):
+        linkstate.handle(up(A, link=number + 1), T0)
+    assert reasons(linkstate.handle(up(A, link=ADJACENCIES_MAX + 1), T0)) == ["more adjacencies than an LSA holds"]
+    linkstate.handle(Wake(), after(T0, SECOND))
+    assert len(linkstate.mine.adjacencies) == ADJACENCIES_MAX
+
+
 # Ageing
 
 
@@ -426,6 +508,13 @@ def test_a_remaining_lifetime_is_not_raised_by_a_second_copy() -> None:
     linkstate.handle(FloodReceived(A, flood(lsa(C, 1), remaining_ms=20_000)), now)
     linkstate.handle(FloodReceived(B, flood(lsa(C, 1), remaining_ms=3_000_000)), now)
     linkstate.handle(Wake(), after(now, 20 * SECOND))
+    assert C not in linkstate.lsdb
+
+
+def test_a_lifetime_beyond_the_longest_is_cut() -> None:
+    linkstate, now = ready(A, config=LinkStateConfig(lifetime=Duration(30 * SECOND)))
+    linkstate.handle(FloodReceived(A, flood(lsa(C, 1), remaining_ms=2**40)), now)
+    linkstate.handle(Wake(), after(now, 30 * SECOND))
     assert C not in linkstate.lsdb
 
 
