@@ -38,6 +38,8 @@ from dmssd.roles.tp import AckReceived, ProcessorConfig, TopologyProcessor
 from dmssd.rules.meeting import Meetings
 from dmssd.rules.paths import Paths
 from dmssd.rules.processors import computes, forwarder_config, may_compute
+from dmssd.rules.relaying import control_routes
+from dmssd.rules.restarting import Restarts
 from dmssd.security.sessions import LinkPath, RoutedPath
 from dmssd.settings import NodeSettings
 from gossip import swim
@@ -49,11 +51,10 @@ from routing.discovery import Discovery
 from routing.linkstate import LinkState
 from routing.lsa import LinkNumber, Signer, Verifier
 from routing.neighbours import NeighbourDown, NeighbourRestarting, NeighbourUp
-from routing.plan import Planner
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import RemoteProtocolError
 from sansio.ids import MeshId, NodeId
-from sansio.instant import Instant, earliest
+from sansio.instant import SECOND, Duration, Instant, after, earliest
 
 DIRECT_BYTES_MAX = 1160
 """Plaintext that fits a datagram to a neighbour: 1,200 less the seal."""
@@ -62,7 +63,16 @@ ROUTED_BYTES_MAX = 800
 """Plaintext that fits a datagram to anyone else: less two seals, the frame and a full recorded route."""
 
 
+HOLD_ORIGINATION = Duration(3 * SECOND)
+"""After a restart with routes in the kernel: how long the LSA that others hold of this node may stand unchanged."""
+
 _PASSED_ON = (ProgramFib, Persist, Rejected, Notice, Reply, Halt)
+
+_MEMBER_NOTICES: dict[type, str] = {
+    swim.MemberSuspected: "member.suspect",
+    swim.MemberDown: "member.down",
+    swim.MemberLeft: "member.left",
+}
 
 _TimedCore = Discovery | Adjacencies | LinkState | Swim | Forwarder | TopologyProcessor
 
@@ -98,7 +108,9 @@ class Node:
         self.links: dict[int, LinkUp] = {}
         self.names: dict[NodeId, str] = {me: settings.name}  # for people: greetings and LSAs are believed here
         self.certified: dict[NodeId, str] = {me: settings.name}  # for rules: what certificates say
-        self._hops: dict[NodeId, int] = {}
+        self.restarts = Restarts(me)
+        self._away: dict[NodeId, None] = {}  # members that gossip does not hold alive
+        self._hops: Mapping[NodeId, int] = {}
         self._detours: dict[NodeId, NodeId] = {}
         self._fragments = Fragments()
         self._pending: deque[object] = deque()
@@ -114,7 +126,7 @@ class Node:
         """React to one event; everything the cores say to one another in consequence is settled before returning."""
         self._out = []
         if not self._started:
-            self._start(now)
+            self._start(event, now)
         self._enter(event, now)
         self._settle(now)
         return self._out
@@ -134,8 +146,11 @@ class Node:
         always = (self.discovery, self.adjacencies, self.linkstate, self.swim)
         return (*always, *(core for core in optional if core is not None))
 
-    def _start(self, now: Instant) -> None:
+    def _start(self, first: InnerEvent, now: Instant) -> None:
         self._started = True
+        if isinstance(first, FibRead) and first.installed.routes:
+            held = linkstate.OriginationHeld(after(now, HOLD_ORIGINATION))
+            self._pending += self.linkstate.handle(held, now)
         self._pending += self.swim.handle(swim.Started(), now)
         self._pending += self.linkstate.handle(linkstate.PrefixesSet(self.settings.prefixes), now)
 
@@ -308,12 +323,16 @@ class Node:
             adjacency.NeighbourForgotten: self._on_neighbour_forgotten,
             NeighbourUp: self._on_neighbour,
             NeighbourDown: self._on_neighbour,
+            NeighbourRestarting: self._on_neighbour_restarting,
             linkstate.SendFlood: self._on_send_flood,
             linkstate.LsdbChanged: self._on_lsdb_changed,
             control.Forward: self._on_forward,
             control.Arrived: self._on_arrived,
             swim.Send: self._on_swim_send,
             swim.MemberUp: self._on_member_up,
+            swim.MemberSuspected: self._on_member_away,
+            swim.MemberDown: self._on_member_away,
+            swim.MemberLeft: self._on_member_away,
             swim.Left: self._on_left,
             SendPlan: self._on_send_plan,
         }
@@ -321,16 +340,8 @@ class Node:
     def _told(self, action: object) -> Notice:
         """What only people want to know, as a notice."""
         match action:
-            case swim.MemberSuspected(node):
-                return self._notice("member.suspect", node)
-            case swim.MemberDown(node):
-                return self._notice("member.down", node)
-            case swim.MemberLeft(node):
-                return self._notice("member.left", node)
             case swim.Refuted(incarnation):
                 return Notice("member.refuted", {"incarnation": incarnation})
-            case NeighbourRestarting(node, link):
-                return self._notice("neighbour.restarting", node, interface=self._interface(link))
             case control.Unreachable(destination):
                 return self._notice("control.unreachable", destination)
             case _:
@@ -375,6 +386,20 @@ class Node:
     def _on_member_up(self, action: swim.MemberUp, now: Instant) -> None:
         self.names[action.node] = action.name or self.names.get(action.node, "")
         self._out.append(self._notice("member.up", action.node))
+        if self._away.pop(action.node, action) is None:
+            self._reroute_control(now)
+
+    def _on_member_away(self, action: swim.MemberSuspected | swim.MemberDown | swim.MemberLeft, now: Instant) -> None:
+        self._out.append(self._notice(_MEMBER_NOTICES[type(action)], action.node))
+        if action.node not in self._away:
+            self._away[action.node] = None
+            self._reroute_control(now)
+
+    def _on_neighbour_restarting(self, action: NeighbourRestarting, now: Instant) -> None:
+        interface = self._interface(action.link)
+        self._out.append(self._notice("neighbour.restarting", action.node, interface=interface))
+        self.restarts.began(action.node, self.linkstate.lsdb)
+        self._reroute_control(now)
 
     def _notice(self, kind: str, node: NodeId, **facts: object) -> Notice:
         return Notice(kind, {"node": node.hex(), "name": self.names.get(node, ""), **facts})
@@ -392,6 +417,8 @@ class Node:
 
     def _on_neighbour(self, event: NeighbourUp | NeighbourDown, now: Instant) -> None:
         interface = self._interface(event.link)
+        if self.restarts.ended(event.node):
+            self._reroute_control(now)
         if isinstance(event, NeighbourUp):
             self.paths.up(event)
             self._out.append(self._notice("neighbour.up", event.node, interface=interface))
@@ -406,21 +433,25 @@ class Node:
 
     def _on_lsdb_moved(self, now: Instant) -> None:
         self._lsdb_moved = False
-        lsdb = self.linkstate.lsdb
-        planner = Planner(lsdb, "shortest")
-        table = planner.next_hops(self.me)
-        news = [node for node in table if node not in self._hops]
-        self._hops = planner.hop_counts(self.me)
-        self._set_next_hops(table, now)
-        for node in news:
-            self.names.setdefault(node, lsdb[node].name)
-            self._pending += self.swim.handle(swim.PeerMet(node, lsdb[node].name), now)
+        for node in self.restarts.to_give_up(self.linkstate.lsdb):
+            self._pending += self.adjacencies.handle(adjacency.GaveUp(node), now)
+        self._reroute_control(now)
         if self.processor is not None:
             self._pending += self.processor.handle(LsdbMoved(), now)
         if self.forwarder is not None:
             self._pending += self.forwarder.handle(LsdbMoved(), now)
 
-    def _set_next_hops(self, table: dict[NodeId, NodeId], now: Instant) -> None:
+    def _reroute_control(self, now: Instant) -> None:
+        lsdb = self.linkstate.lsdb
+        routes = control_routes(lsdb, self.me, self._away.keys() | self.restarts.nodes)
+        news = [node for node in routes.next_hops if node not in self._hops]
+        self._hops = routes.hops
+        self._set_next_hops(routes.next_hops, now)
+        for node in news:
+            self.names.setdefault(node, lsdb[node].name)
+            self._pending += self.swim.handle(swim.PeerMet(node, lsdb[node].name), now)
+
+    def _set_next_hops(self, table: Mapping[NodeId, NodeId], now: Instant) -> None:
         self.paths.next_hops = {**self._detours, **table}
         self._pending += self.control.handle(control.NextHopsSet(dict(self.paths.next_hops)), now)
 

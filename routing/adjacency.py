@@ -149,6 +149,13 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True)
+class GaveUp:
+    """Wait no longer for the daemon of a restarting neighbour: what its kernel forwards by has become wrong."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class SendHello:
     """Send a hello to a neighbour, sealed by its session."""
 
@@ -198,7 +205,7 @@ class NeighbourView:
 
 
 AdjacencyEvent = (
-    LinkUp | LinkDown | Paired | HelloReceived | EchoReplied | SessionRestarted | MetricSet | Leaving | Wake
+    LinkUp | LinkDown | Paired | HelloReceived | EchoReplied | SessionRestarted | MetricSet | GaveUp | Leaving | Wake
 )
 AdjacencyAction = (
     SendHello
@@ -275,6 +282,8 @@ class Adjacencies:
                 return self._on_echo(link, address, nonce, now)
             case SessionRestarted(node):
                 return self._on_session_restarted(node, now)
+            case GaveUp(node):
+                return self._on_gave_up(node)
             case Leaving():
                 return self._on_leaving(now)
             case Wake():
@@ -371,6 +380,13 @@ class Adjacencies:
                 neighbour.fast_hellos = FAST_HELLOS_MAX
                 actions += self._doubt(neighbour)
                 actions += self._hello(neighbour, now)
+        return actions
+
+    def _on_gave_up(self, node: NodeId) -> list[AdjacencyAction]:
+        actions: list[AdjacencyAction] = []
+        for neighbour in self._neighbours.values():
+            if neighbour.node == node and neighbour.restarting:
+                actions += self._lose(neighbour, "restarting while the topology changed")
         return actions
 
     def _on_leaving(self, now: Instant) -> list[AdjacencyAction]:

@@ -116,6 +116,17 @@ class NameSet:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginationHeld:
+    """Our daemon has restarted while the kernel went on forwarding: say nothing new of ourselves for now.
+
+    Until every adjacency of the LSA that the others still hold of us is up again, or ``until`` has come: an LSA with
+    half of them would move traffic that flows (graceful restart, RFC 3623). To be told before anything else.
+    """
+
+    until: Instant
+
+
+@dataclass(frozen=True, slots=True)
 class SendFlood:
     """Send a flood payload to a neighbour, over any link to it, sealed by its session."""
 
@@ -130,7 +141,7 @@ class LsdbChanged:
     origins: tuple[NodeId, ...]
 
 
-LinkStateEvent = NeighbourUp | NeighbourDown | FloodReceived | PrefixesSet | NameSet | Wake
+LinkStateEvent = NeighbourUp | NeighbourDown | FloodReceived | PrefixesSet | NameSet | OriginationHeld | Wake
 LinkStateAction = SendFlood | LsdbChanged | Persist | Rejected
 
 _AdjacencyKey = tuple[NodeId, LinkNumber, LinkNumber]
@@ -188,6 +199,7 @@ class LinkState:
         self._renew = True  # ... or needs a higher number though it does
         self._floor = 0
         self._originated: Instant | None = None
+        self._held_until: Instant | None = None
         self._mine = self._compose(self._counter.value)
         # What happened during one event, until its actions are returned:
         self._touched: dict[NodeId, None] = {}  # peers whose outbox was written
@@ -230,8 +242,9 @@ class LinkState:
         return actions
 
     def deadline(self) -> Instant | None:
-        """When something is next due; at once until the first LSA of ours is out."""
-        return Instant(0) if self._originated is None else self._timers.next()
+        """When something is next due; at once until the first LSA of ours is out, unless that is held."""
+        unsaid = self._originated is None and self._held_until is None
+        return Instant(0) if unsaid else self._timers.next()
 
     def _dispatch(self, event: LinkStateEvent, now: Instant) -> list[LinkStateAction]:
         match event:
@@ -248,6 +261,10 @@ class LinkState:
             case NameSet(name):
                 self._name = name[:64]
                 self._stale = True
+                return []
+            case OriginationHeld(until):
+                self._held_until = until
+                self._timers.set(("originate", self._me), until)
                 return []
             case Wake():
                 return self._on_wake(now)
@@ -293,7 +310,22 @@ class LinkState:
         )
         return Lsa(self._me, sequence, self._name, tuple(adjacencies), self._prefixes)
 
+    def _is_held(self, now: Instant) -> bool:
+        if self._held_until is not None and (now >= self._held_until or self._has_recovered()):
+            self._held_until = None
+        return self._held_until is not None
+
+    def _has_recovered(self) -> bool:
+        """Whether all that our last LSA before the restart said is the case again."""
+        before = self.lsdb.get(self._me)
+        return before is not None and all(
+            (adjacency.neighbour, adjacency.link, adjacency.remote_link) in self._adjacent
+            for adjacency in before.adjacencies
+        )
+
     def _originate_if_allowed(self, now: Instant) -> list[LinkStateAction]:
+        if self._is_held(now):
+            return []
         if not self._renew and self._compose(self._mine.sequence) == self._mine:
             self._stale = False
             return []
@@ -324,8 +356,20 @@ class LinkState:
         persist = self._counter.raise_above(floor)
         return self._counter.value, persist
 
-    def _on_own(self, source: NodeId, lsa: Lsa, intake: _Intake, now: Instant) -> None:
+    def _recall(self, lsa: Lsa, signed: SignedLsa, encoded: bytes, intake: _Intake) -> None:
+        # What we said before the restart, and still holds for everyone: for us too, until we say something new.
+        intake.receipts.append(Receipt(lsa.origin, lsa.sequence))
+        intake.changed[lsa.origin] = None
+        self._floor = max(self._floor, lsa.sequence)
+        self._lsdb.put(Entry(lsa, signed.body, signed.proof, encoded, None))
+
+    def _on_own(
+        self, source: NodeId, item: FloodItem, signed: SignedLsa, lsa: Lsa, intake: _Intake, now: Instant
+    ) -> None:
         # Verified, and above what we last said: older state of ours, or somebody with our key.
+        if self._held_until is not None and lsa.sequence < SEQUENCE_MAX:
+            self._recall(lsa, signed, item.signed, intake)
+            return
         intake.rejected.append(Rejected(short(source), "LSA of ours that we did not send"))
         if lsa.sequence >= SEQUENCE_MAX:
             return
@@ -406,7 +450,7 @@ class LinkState:
         if not self._verifier.verify(lsa.origin, signed.body, signed.proof):
             return "LSA with a bad proof"
         if lsa.origin == self._me:
-            self._on_own(neighbour, lsa, intake, now)
+            self._on_own(neighbour, item, signed, lsa, intake, now)
             return None
         self._settle(neighbour, lsa, intake)
         remaining = Duration(min(item.remaining_ms * MILLISECOND, self._config.lifetime))
@@ -545,8 +589,9 @@ class LinkState:
     def _purge(self, origin: NodeId) -> None:
         self._lsdb.remove(origin)
         self._changed[origin] = None
-        for peer in self._peers.values():
+        for neighbour, peer in self._peers.items():
             peer.outbox.forget(origin)
+            self._touched[neighbour] = None
 
     def _on_sync_due(self, neighbour: NodeId, now: Instant) -> list[LinkStateAction]:
         peer = self._peers.get(neighbour)

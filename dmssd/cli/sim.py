@@ -1,12 +1,15 @@
-"""``dmssd sim``: run simulated meshes from the command line."""
+"""``dmssd sim``: run simulated meshes, and replay what a real daemon recorded."""
 
 import sys
 import time
+from pathlib import Path
 
 import click
 
 from dmssd.sim import mesh, shapes
+from dmssd.sim import replay as replaying
 from dmssd.sim.scenario import Report, Scenario, timeline_of_seconds
+from sansio.instant import SECOND
 
 
 @click.group()
@@ -36,6 +39,22 @@ def run(seed: int, nodes: int, seconds: float, faults: int, shape: str | None) -
     report = Scenario(mesh.build(seed, chosen), mesh.VIEWS, timeline_of_seconds(seconds)).run(fault_count=faults)
     _show(report, time.process_time() - began)
     sys.exit(1 if report.findings else 0)
+
+
+@sim.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def replay(file: Path) -> None:
+    """Run the node again whose events a daemon recorded in FILE, and say where it would now do something else.
+
+    A daemon records when its configuration has a [record] table. Exit status 1 where the replay differs.
+    """
+    replayed = replaying.replay(file)
+    nodes = "1 node" if replayed.nodes == 1 else f"{replayed.nodes} nodes, one after another"
+    click.echo(f"{replayed.events} events of {nodes}, {replayed.span / SECOND:.3f} s")
+    if replayed.diverged_at is not None:
+        click.echo(f"differs at event {replayed.diverged_at}: {replayed.diverged_event}")
+        sys.exit(1)
+    click.echo("did the same to the end")
 
 
 def _given(option: str) -> bool:

@@ -22,7 +22,6 @@ _HOP_LIMIT = 255
 _DATAGRAM_BYTES_MAX = 2048  # a longer one is cut, and then refused by its seal
 _RECEIVE_BUFFER_BYTES = 1 << 20
 _SO_RCVBUFFORCE = 33
-_IPV6_MULTICAST_ALL = 29
 _GROUP = socket.inet_pton(socket.AF_INET6, MULTICAST_GROUP)
 _ANCILLARY_BYTES = socket.CMSG_SPACE(4)
 _INT = struct.Struct("=i")
@@ -54,8 +53,6 @@ class UdpSocket:
             (socket.IPV6_MULTICAST_HOPS, _HOP_LIMIT),
             (socket.IPV6_MULTICAST_LOOP, 0),
             (socket.IPV6_RECVHOPLIMIT, 1),
-            # Else whatever any program on this machine joined would arrive here too.
-            (_IPV6_MULTICAST_ALL, 0),
         )
         for option, value in options:
             self._socket.setsockopt(socket.IPPROTO_IPV6, option, value)

@@ -75,9 +75,10 @@ class FalseDeaths:
         self._excused: dict[int, Instant] = {machine.number: world.now for machine in world.machines}
         self._current: list[int] = []
         self._judged = -1
+        self._reported: set[tuple[int, int]] = set()
 
     def check(self) -> list[Finding]:
-        """Look at every running daemon's members."""
+        """Look at every running daemon's members; each observer's error about a subject is reported once."""
         world = self._world
         if world.changes != self._judged:
             for number in self._current:  # the excuse lasted until this change
@@ -92,7 +93,11 @@ class FalseDeaths:
                 continue
             for node, state in self._views.members(observer.daemon).items():
                 subject = world.by_node.get(node)
-                if state == "dead" and subject is not None and self._is_undisturbed(subject):
+                if state != "dead" or subject is None or not self._is_undisturbed(subject):
+                    continue
+                pair = (observer.number, subject.number)
+                if pair not in self._reported:
+                    self._reported.add(pair)
                     waited = (world.now - self._excused[subject.number]) / SECOND
                     text = f"{observer} holds {subject} dead, which nothing has disturbed for {waited:.1f} s"
                     findings.append(Finding(seconds_of(world), "false death", text))

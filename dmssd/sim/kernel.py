@@ -5,7 +5,7 @@ already is no failure, and once something could not be set no nexthop or group i
 rules that the real one was seen to obey (Linux 6.x, ``net/ipv4/nexthop.c``; FACTS.md), and one conformance test
 (tests/netns/test_kernel_conformance.py) holds the two side by side:
 
-- a nexthop needs an existing interface with carrier (ENODEV, ENETDOWN);
+- a nexthop needs an existing interface (EINVAL) with carrier (ENETDOWN);
 - a group is set as a whole or not at all; each member must exist, be no group, and occur once (EINVAL);
 - nexthops and groups share one number space, and neither can replace the other (EINVAL);
 - a route needs its group (EINVAL); a deleted nexthop leaves its groups, a deleted group takes its routes along;
@@ -57,8 +57,9 @@ class Kernel:
         self.changes = 0
 
     def installed(self) -> Installed:
-        """What the daemon reads back."""
-        return Installed(dict(self._nexthops), dict(self._groups), dict(self._routes))
+        """What the daemon reads back; members of groups in order, as ``driver/rtnetlink.py`` reads them."""
+        groups = {number: tuple(sorted(members)) for number, members in self._groups.items()}
+        return Installed(dict(self._nexthops), groups, dict(self._routes))
 
     def forget(self) -> None:
         """The machine lost power."""
@@ -109,7 +110,7 @@ class Kernel:
     def _set_nexthop(self, number: int, gateway: Gateway) -> int:
         interface = self.interfaces.get(gateway.link)
         if interface is None:
-            return errno.ENODEV
+            return errno.EINVAL
         if not interface.carrier:
             return errno.ENETDOWN
         if number in self._groups:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from dmssd.recording import Tap, Tape
 from dmssd.secure import SecureNode, stored_membership
 from dmssd.security.certificate import CAPABILITY_ADMIN, Credentials, Subject, found, issue, new_serial
 from dmssd.security.identity import Identity
@@ -24,18 +25,22 @@ Plant = Callable[[SecureNode], None]
 
 @dataclass(frozen=True, slots=True)
 class MeshOptions:
-    """``admitted``: all start as members of one mesh; else each founds its own and must join by token."""
+    """``admitted``: all start as members of one mesh; else each founds its own and must join by token.
+
+    ``tape``: what records a daemon's events for a replay, asked for at each start.
+    """
 
     admitted: bool = True
     processors: int = PROCESSORS
     quality: Quality = field(default_factory=Quality)
     plant: Plant | None = None
+    tape: Callable[[Start], Tape | None] = lambda start: None
 
 
 def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
     """A world of ``shape``, its daemons not yet started."""
     chosen = options or MeshOptions()
-    identities = tuple(Identity(_bytes(seed, "identity", number, 32)) for number in range(shape.nodes))
+    identities = tuple(Identity(identity_seed(seed, number)) for number in range(shape.nodes))
     disks = _memberships(seed, identities) if chosen.admitted else {}
     # The processors are spread over the shape, not crowded in one corner.
     spread = max(1, shape.nodes // chosen.processors) if chosen.processors else shape.nodes
@@ -45,12 +50,19 @@ def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
         machine = start.machine
         settings = NodeSettings(name=machine.name, prefixes=prefixes_of(machine.number), tps=tps)
         identity = identities[machine.number]
-        secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy)
+        tape = chosen.tape(start)
+        tap = Tap(tape) if tape is not None else None
+        secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy, tap=tap)
         if chosen.plant is not None:
             chosen.plant(secure)
         return secure
 
     return World(seed, shape, tuple(identity.node for identity in identities), boot, chosen.quality, disks)
+
+
+def identity_seed(seed: int, number: int) -> bytes:
+    """The secret key of a machine: 32 bytes, secret only in these worlds."""
+    return _bytes(seed, "identity", number, 32)
 
 
 def secure_of(daemon: Daemon) -> SecureNode:

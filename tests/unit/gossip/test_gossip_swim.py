@@ -807,3 +807,130 @@ def test_one_that_left_is_not_pinged() -> None:
     bench.meet(A)
     bench.hear(A, Leave(4, 9, ()))
     assert not sent(bench.idle(100), Ping)
+
+
+def test_the_direct_ping_is_repeated_when_relays_are_asked() -> None:
+    bench = Bench()
+    bench.meet(A, B)
+    ping = probe(bench, A)
+    start = len(bench.actions)
+    bench.until(is_sent(PingReq, B))
+    assert (A, ping.sequence) in [
+        (to, m.sequence) for to, m in sent(bench.actions[start:], Ping) if isinstance(m, Ping)
+    ]
+
+
+def test_a_suspector_tells_its_suspect_again_each_period() -> None:
+    bench = Bench()
+    bench.meet(A, B, C, D, E)
+    probe(bench, A)
+    bench.until(lambda action: action == MemberSuspected(A))
+    told = 0
+    for _ in range(3):
+        for to, ping in sent(bench.until_all(Ping, 2), Ping):
+            told += to == A
+            if to != A and isinstance(ping, Ping):
+                bench.hear(to, Ack(0, ping.sequence, ()))
+    assert told >= 3
+
+
+def test_a_core_that_was_not_run_lets_no_time_pass_for_its_probes() -> None:
+    bench = Bench()
+    bench.meet(A, B)
+    ping = probe(bench, A)
+    bench.now = Instant(bench.now + 600 * SECOND)
+    for _ in range(3):
+        bench.do(bench.core.handle(Wake(), bench.now))
+    assert not [to for to, m in sent(bench.actions, PingReq) if m.sequence == ping.sequence]
+    bench.hear(A, Ack(0, ping.sequence, ()))
+    assert MemberSuspected(A) not in bench.actions
+
+
+def test_one_back_from_the_dead_is_probed_again_and_not_reaped() -> None:
+    bench = Bench()
+    bench.meet(A)
+    bench.gossip(A, Update(B, 4, State.DEAD, "b", None, CONFIG.dead_retention // SECOND - 3))
+    bench.gossip(A, Update(B, 5, State.ALIVE, "b"))
+    probe(bench, B)
+    bench.idle(4)
+    assert bench.state(B) is not None
+
+
+def test_one_dead_is_no_longer_probed() -> None:
+    bench = Bench()
+    bench.meet(A)
+    bench.until(lambda action: action == MemberDown(A))
+    bench.idle(40)  # past the gossip to the recently dead
+    assert len(sent(bench.idle(20), Ping)) <= 5
+
+
+def test_the_recently_dead_still_hear_the_news() -> None:
+    bench = Bench()
+    bench.meet(A)
+    bench.until(lambda action: action == MemberDown(A))
+    assert A in [to for to, _ in sent(bench.idle(3), Gossip)]
+
+
+def test_passing_a_suspicion_on_confirms_nothing() -> None:
+    bench = Bench()
+    bench.meet(A, B, C, D, E)
+    bench.gossip(B, suspected(bench, A, by=C))
+    said = [u for _, m in sent(bench.hear(D, Ping(0, 1, ())), Ack) for u in m.updates if u.node == A]
+    [(_, page)] = sent(bench.hear(D, SyncRequest(0, (), 1)), SyncPage)
+    assert {update.by for update in said} == {C}
+    assert {update.by for update in page.updates if update.node == A} == {C}
+
+
+def test_a_tombstone_travels_with_its_age_rounded_up() -> None:
+    bench = Bench()
+    bench.meet(A)
+    bench.gossip(A, Update(B, 4, State.LEFT, "b", None, 100))
+    bench.now = Instant(bench.now + SECOND // 2)
+    [(_, page)] = sent(bench.hear(A, SyncRequest(0, (), 1)), SyncPage)
+    assert [update.age_s for update in page.updates if update.node == B] == [101]
+
+
+def test_suspects_are_not_asked_to_relay() -> None:
+    bench = Bench()
+    bench.meet(A, B, C)
+    bench.gossip(A, suspected(bench, C))
+    probe(bench, A)
+    start = len(bench.actions)
+    bench.until(is_sent(PingReq, B))
+    assert {to for to, _ in sent(bench.actions[start:], PingReq)} == {B}
+
+
+def test_a_relay_without_a_route_is_not_waited_for() -> None:
+    routes: dict[NodeId, int | None] = {A: 1, B: 1}
+    bench = Bench(hops=routes.get)
+    bench.meet(A, B)
+    ping = probe(bench, A)
+    routes[B] = None
+    bench.until(is_sent(PingReq, B))
+    bench.until(lambda action: action == MemberSuspected(A))
+    assert bench.core.local_health == 0
+    assert ping.sequence
+
+
+def test_a_route_lost_during_a_probe_excuses_local_health() -> None:
+    routes: dict[NodeId, int | None] = {A: 1}
+    bench = Bench(hops=routes.get)
+    bench.meet(A)
+    probe(bench, A)
+    routes[A] = None
+    bench.do(bench.core.handle(PathChanged(A), bench.now))
+    bench.until(lambda action: action == MemberSuspected(A))
+    assert bench.core.local_health == 0
+
+
+def test_a_relay_is_told_how_long_we_wait() -> None:
+    bench = Bench(hops=lambda _: 10)
+    bench.meet(A, B)
+    probe(bench, A)
+    bench.until(is_sent(PingReq, B))
+    [(_, request)] = sent(bench.actions, PingReq)
+    assert isinstance(request, PingReq)
+    start = bench.now
+    bench.until(lambda action: action == MemberSuspected(A))
+    assert bench.now - start == request.wait_ms * MILLISECOND
+    assert request.wait_ms == 700

@@ -154,7 +154,8 @@ def test_a_refusal_ends_the_joiner_with_the_issuers_reason():
     nonce = JOIN_CODEC.decode(scene.joiner._request, "test").nonce
     refusal = JOIN_CODEC.encode(JoinRefused(nonce, "used up"))
     assert scene.joiner.handle(Answered(scene.founder.identity.node, refusal), NOW) == [JoinFailed("used up")]
-    assert scene.joiner.handle(Wake(), NOW) == []
+    assert scene.joiner.handle(Wake(), after(NOW, Duration(90 * SECOND))) == []
+    assert scene.joiner.handle(IssuerReached(scene.founder.identity.node, scene.founder.chain), NOW) == []
 
 
 def test_answers_of_others_to_other_requests_or_for_other_keys_are_rejected():

@@ -153,6 +153,20 @@ def forgeries() -> dict[str, bytes]:
         "a bad name": encode((resigned(admin.identity, altered(certificate, name="a b")), upper, root)),
         "another mesh's chain": other.chain,
         "another founder's root": encode((own, upper, CHAIN_CODEC.decode(other.chain, "test")[0])),
+        "a founder of one's own that claims the mesh": encode(
+            (resigned(outsider, altered(other.certificate, mesh=founder.mesh)),)
+        ),
+        "a founder that claims the mesh with its nonce": encode(
+            (
+                resigned(
+                    outsider,
+                    altered(other.certificate, mesh=founder.mesh, founding=founder.certificate.founding),
+                ),
+            )
+        ),
+        "an issuer named that did not sign": encode(
+            (resigned(admin.identity, altered(certificate, issuer=outsider.node)), upper, root)
+        ),
         "a short founding nonce": encode((resigned(outsider, altered(other.certificate, founding=b"")),)),
         "no certificate": encode(()),
         "the founder twice over": encode((own, upper, root, root, root)),

@@ -174,11 +174,14 @@ def test_lost_handshake_messages_are_repeated_until_a_session_stands():
         assert wires.opened("a") == [b"and back"], seed
 
 
-def test_each_single_loss_of_a_handshake_costs_one_repetition_only():
+@pytest.mark.parametrize("known", [False, True])
+def test_each_single_loss_of_a_handshake_costs_one_repetition_only(known):
     for lost in range(4):
         wires = pair()
+        if known:
+            wires.tell("a", PeerKnown(wires.node("b"), wires.credentials["b"].identity.x25519))
         wires.tell("a", Connect(wires.node("b"), wires.to("b")))
-        while len(wires.sent) <= lost and wires.sent[-1][2][1] != 4:
+        while len(wires.sent) <= lost and wires._flying:
             wires.run(Duration(MILLISECOND))
         wires._flying.clear()
         wires.run(Duration(400 * MILLISECOND))
@@ -189,6 +192,17 @@ def test_each_single_loss_of_a_handshake_costs_one_repetition_only():
         assert len(wires.sent) == before, lost
 
 
+def test_a_message_that_confirms_the_session_is_opened_too():
+    wires = pair()
+    wires.tell("a", PeerKnown(wires.node("b"), wires.credentials["b"].identity.x25519))
+    wires.tell("a", Connect(wires.node("b"), wires.to("b")))
+    wires.run(Duration(2 * MILLISECOND))
+    wires._flying.clear()  # the empty datagram that would have confirmed
+    say(wires, "a", "b", b"first")
+    wires.run(SHORT)
+    assert wires.opened("b") == [b"first"]
+
+
 def test_nobody_there_fails_after_the_last_try_and_drops_the_queue():
     wires = pair()
     wires.cut.add("b")
@@ -197,6 +211,7 @@ def test_nobody_there_fails_after_the_last_try_and_drops_the_queue():
     assert wires.of("a", SessionFailed) == [SessionFailed(wires.node("b"), wires.to("b"), "no answer")]
     assert kinds(wires) == [1] * 7
     assert wires.cores["a"].deadline() is None
+    assert not wires.cores["a"]._peers
     wires.cut.clear()
     say(wires, "a", "b", b"again")
     wires.run(SHORT)
@@ -419,6 +434,71 @@ def test_silence_makes_a_new_handshake_while_the_old_session_stays_in_use():
     assert not wires.of("a", SessionFailed)
 
 
+def test_a_long_silence_is_met_by_a_handshake_now_and_then_only():
+    wires = connected_pair()
+    wires.cut.add("b")
+    for _ in range(600):
+        say(wires, "a", "b", b"anyone?")
+        wires.run(Duration(100 * MILLISECOND))
+    attempts = {payload for _, _, payload in wires.sent if payload[1] == 1}
+    # One for each ten seconds; an attempt is an IK message 1 and, unanswered, an XX one.
+    assert 4 <= len(attempts) - 1 <= 12
+    assert wires.cores["a"].connected(wires.node("b"))
+    assert not wires.of("a", SessionFailed)
+
+
+def test_a_session_that_is_heard_does_not_grow_idle():
+    wires = connected_pair()
+    for _ in range(80):
+        say(wires, "b", "a", b"still here")
+        wires.run(Duration(60 * SECOND))
+    assert not wires.of("a", SessionFailed)
+
+
+def test_finished_handshakes_are_not_displaced_by_unfinished_ones():
+    wires = connected_pair()
+    rng = random.Random(3)
+    for number in range(HANDSHAKES_MAX + 10):
+        wires.tell("b", Received(wires.to(f"x{number}"), b"\x01\x01\x01" + rng.randbytes(36)))
+    say(wires, "a", "b", b"still here")
+    wires.run(SHORT)
+    assert wires.opened("b") == [b"still here"]
+
+
+def test_new_credentials_are_shown_where_the_peer_was_last_heard():
+    wires = connected_pair()
+    wires.tell("b", Outgoing(wires.node("a"), wires.to("a", link=3), b"from elsewhere"))
+    wires.run(SHORT)
+    handshake, *_ = wires.tell("a", CredentialsChanged(wires.credentials["a"]))
+    assert isinstance(handshake, Transmit)
+    assert handshake.path == wires.to("b", link=3)
+
+
+def test_a_displaced_start_cannot_return_by_answering():
+    wires = connected_pair()
+    wires.start("old b", wires.credentials["b"])
+    wires.tell("old b", Connect(wires.node("a"), wires.to("a")))
+    wires.run(SHORT)
+    wires.start("b", wires.credentials["b"])
+    wires.tell("b", Connect(wires.node("a"), wires.to("a")))
+    wires.run(SHORT)
+    for _ in range(21):  # silence: a asks, and the displaced one answers
+        wires.tell("a", Outgoing(wires.node("b"), wires.to("old b"), b"who is there?"))
+        wires.now = Instant(wires.now + SECOND)
+    wires.run(SHORT)
+    assert EARLIER_START in reasons(wires, "a")
+    assert [up.restarted for up in wires.of("a", SessionUp)] == [False, True, True]
+
+
+def test_a_peer_may_not_push_the_generation_out_of_reach():
+    wires = pair()
+    wires.cores["b"]._generation = 2**40
+    wires.tell("b", Connect(wires.node("a"), wires.to("a")))
+    wires.run(SHORT)
+    assert "handshake generation out of reach" in reasons(wires, "a")
+    assert not wires.of("a", SessionUp)
+
+
 def test_a_burst_without_an_answer_is_not_silence():
     wires = connected_pair()
     for _ in range(100):
@@ -622,6 +702,9 @@ def test_what_is_late_of_an_earlier_start_does_not_displace_the_later_one(known)
         wires.tell("a", PeerKnown(wires.node("b"), wires.credentials["b"].identity.x25519))
     wires.tell("a", Connect(wires.node("b"), wires.to("b")))
     wires.run(Duration(2 * MILLISECOND))
+    if known:
+        wires._flying.clear()
+        say(wires, "a", "b", b"late")
     late = [wires.sent[-1][2]]
     wires._flying.clear()
     # ... until the later start has a session.
@@ -632,6 +715,7 @@ def test_what_is_late_of_an_earlier_start_does_not_displace_the_later_one(known)
     (answer,) = wires.tell("b", Received(wires.to("a"), late[0]))
     assert answer == Rejected("fe80::a%1", EARLIER_START)
     assert len(wires.of("b", SessionUp)) == before
+    assert not wires.opened("b")
     say(wires, "b", "a", b"to the later start")
     wires.run(SHORT)
     assert wires.opened("a") == [b"to the later start"]

@@ -132,7 +132,7 @@ def test_programming_answers_with_the_failures_and_then_shows_the_kernel(toys):
     machine.daemon.handle = lambda event, now: heard.append(event) or ([refused] if isinstance(event, LinkUp) else [])
     world._enter(machine, LinkUp(2, "eth2", 1))
     told = [event for event in heard if isinstance(event, FibProgrammed | FibRead)]
-    assert told == [FibProgrammed(5, ((0, 19),)), FibRead(machine.kernel.installed())]
+    assert told == [FibProgrammed(5, ((0, 22),)), FibRead(machine.kernel.installed())]
 
 
 def test_a_stalled_daemon_drains_its_socket_before_it_wakes(toys):

@@ -1,0 +1,162 @@
+"""The rules that tie two cores together."""
+
+from dmssd.rules.meeting import Meetings
+from dmssd.rules.paths import Paths
+from dmssd.rules.relaying import control_routes
+from dmssd.rules.restarting import Restarts
+from dmssd.security.sessions import LinkPath, RoutedPath
+from routing.discovery import NeighbourSeen
+from routing.lsa import Adjacency, LinkNumber, Lsa
+from routing.neighbours import NeighbourDown, NeighbourUp
+from sansio.ids import MeshId, NodeId
+
+A, B, C, D = (NodeId(letter * 20) for letter in (b"A", b"B", b"C", b"D"))
+MESH, OTHER_MESH = MeshId(b"m" * 16), MeshId(b"o" * 16)
+NUMBER = {A: 1, B: 2, C: 3, D: 4}
+
+
+def lsdb(*edges):
+    """Link-state of undirected unit edges; the link from u to v has v's number at u."""
+    neighbours = {}
+    for u, v in edges:
+        neighbours.setdefault(u, []).append(v)
+        neighbours.setdefault(v, []).append(u)
+    return {
+        node: Lsa(
+            node,
+            1,
+            chr(node[0]),
+            tuple(Adjacency(v, LinkNumber(NUMBER[v]), LinkNumber(NUMBER[node]), 1) for v in sorted(near)),
+            (),
+        )
+        for node, near in neighbours.items()
+    }
+
+
+RING = ((A, B), (B, D), (A, C), (C, D))
+LINE = ((A, B), (B, C), (C, D))
+
+
+# Relaying
+
+
+def test_control_messages_go_around_a_daemon_that_is_away():
+    assert control_routes(lsdb(*RING), A, frozenset()).next_hops[D] == B
+    assert control_routes(lsdb(*RING), A, frozenset({B})).next_hops[D] == C
+
+
+def test_a_daemon_that_is_away_is_itself_reached_the_plain_way():
+    assert control_routes(lsdb(*RING), A, frozenset({B})).next_hops[B] == B
+
+
+def test_where_there_is_no_way_around_the_plain_one_is_tried():
+    routes = control_routes(lsdb(*LINE), A, frozenset({B}))
+    assert routes.next_hops[D] == B
+    assert routes.hops[D] == 3
+
+
+def test_being_held_away_oneself_changes_nothing():
+    assert control_routes(lsdb(*RING), A, frozenset({A})).next_hops[D] == B
+
+
+# Restarting neighbours
+
+
+def test_a_restarting_neighbour_is_kept_while_nothing_else_changes():
+    restarts = Restarts(A)
+    restarts.began(B, lsdb(*RING))
+    again = {node: Lsa(node, 2, lsa.name, lsa.adjacencies, ()) for node, lsa in lsdb(*RING).items()}
+    assert restarts.to_give_up(again) == []
+
+
+def test_a_restarting_neighbour_is_given_up_when_a_link_elsewhere_is_lost():
+    restarts = Restarts(A)
+    full = (*RING, (B, C))
+    restarts.began(B, lsdb(*full))
+    assert restarts.to_give_up(lsdb(*(edge for edge in full if edge != (B, D)))) == [B]
+
+
+def test_a_restarting_neighbour_is_kept_where_the_mesh_would_fall_apart_without_it():
+    restarts = Restarts(A)
+    restarts.began(B, lsdb(*LINE))
+    assert restarts.to_give_up(lsdb((A, B), (B, C), (C, D), (B, D))) == []
+
+
+def test_the_return_of_a_restarting_neighbour_is_no_change_elsewhere():
+    restarts = Restarts(A)
+    whole = lsdb(*RING)
+    restarts.began(B, whole)
+    assert restarts.to_give_up(whole | {B: Lsa(B, 9, "B", (), ())}) == []
+
+
+def test_a_neighbour_that_is_back_is_restarting_no_more():
+    restarts = Restarts(A)
+    restarts.began(B, lsdb(*RING))
+    assert restarts.nodes == {B}
+    assert restarts.ended(B)
+    assert not restarts.ended(B)
+    assert restarts.to_give_up(lsdb((A, C), (C, D))) == []
+
+
+# Paths
+
+
+def up(node, link, metric=1):
+    return NeighbourUp(node, LinkNumber(link), LinkNumber(9), f"fe80::{link}", metric)
+
+
+def test_a_neighbour_is_spoken_to_over_its_cheapest_adjacency():
+    paths = Paths()
+    paths.up(up(B, 1, metric=5))
+    paths.up(up(B, 2, metric=3))
+    assert paths.to(B) == LinkPath(LinkNumber(2), "fe80::2")
+
+
+def test_a_neighbour_whose_links_went_silent_is_reached_the_way_round():
+    paths = Paths()
+    paths.met(B, LinkNumber(1), "fe80::1")
+    paths.up(up(B, 1))
+    paths.down(NeighbourDown(B, LinkNumber(1), "echo lost", LinkNumber(9), "fe80::1"))
+    paths.next_hops = {B: C}
+    assert paths.to(B) == RoutedPath(B, ())
+
+
+def test_a_neighbour_just_met_is_spoken_to_on_the_link_it_was_met_on():
+    paths = Paths()
+    assert paths.met(B, LinkNumber(1), "fe80::1")
+    assert not paths.met(B, LinkNumber(1), "fe80::1")
+    assert paths.to(B) == LinkPath(LinkNumber(1), "fe80::1")
+    paths.lost(LinkNumber(1))
+    assert paths.to(B) == RoutedPath(B, ())
+    assert paths.neighbours() == ()
+
+
+# Meetings
+
+
+def seen(node, link=1, mesh=MESH):
+    return NeighbourSeen(LinkNumber(link), f"fe80::{node[0]:x}", node, chr(node[0]), mesh)
+
+
+def test_the_smaller_id_opens_the_session_at_once_the_larger_one_when_greeted_again():
+    assert Meetings(A, MESH).seen(seen(B), in_session=False)
+    meetings = Meetings(B, MESH)
+    assert not meetings.seen(seen(A), in_session=False)
+    assert meetings.seen(seen(A), in_session=False)
+
+
+def test_nobody_opens_a_session_with_a_member_of_another_mesh_or_twice():
+    meetings = Meetings(A, MESH)
+    assert not meetings.seen(seen(B, mesh=OTHER_MESH), in_session=False)
+    assert not meetings.seen(seen(B), in_session=True)
+
+
+def test_a_peer_is_met_wherever_it_greets():
+    meetings = Meetings(A, MESH)
+    meetings.seen(seen(B, link=1), in_session=False)
+    meetings.seen(seen(B, link=2), in_session=False)
+    meetings.seen(seen(C, link=3), in_session=False)
+    places = list(meetings.where(B, LinkPath(LinkNumber(1), "fe80::42")))
+    assert sorted(places) == [(1, "fe80::42"), (2, "fe80::42")]
+    meetings.lost(LinkNumber(2))
+    assert list(meetings.where(B, RoutedPath(B, ()))) == [(1, "fe80::42")]
