@@ -2,22 +2,22 @@
 
 from dataclasses import dataclass
 
+import msgspec
+
 from dmssd.security.certificate import Credentials
 from routing.lsa import LinkNumber
 from sansio.core import Rejected, Wake
 from sansio.ids import NodeId, short
 
 
-@dataclass(frozen=True, slots=True)
-class LinkPath:
+class LinkPath(msgspec.Struct, frozen=True, tag=True):  # a struct, so that a record can tell the two apart
     """Straight over a link, to a link-local address in text."""
 
     link: LinkNumber
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class RoutedPath:
+class RoutedPath(msgspec.Struct, frozen=True, tag=True):
     """Over the control network: the datagram travels as the payload of control frames.
 
     ``route`` is what the control router handed over with a frame, to be passed back for the answer; empty: by table.
