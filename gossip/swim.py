@@ -254,9 +254,10 @@ class Swim:
         due = self._timers.next()
         if due is None or self._seen is None:
             return []
-        stalled = now - max(due, self._seen)
-        if stalled <= self._config.period:
+        if now - max(due, self._seen) <= self._config.period:
             return []
+        # When the stall began is not known; that it was right after the last event favours the others.
+        stalled = now - self._seen
         self._health.worse()
         for sequence in self._probes:
             self._delay(ProbeDue(sequence), stalled)

@@ -9,7 +9,9 @@
 the true topology, everyone alive in everyone's view, test packets of several flows arriving on shortest paths.
 
 A machine whose daemon is away or held keeps forwarding by what it last knew (DESIGN 7, fail static). That is promised,
-and so is not held against the others: a path that the true shortest paths lead over such a machine is not judged.
+and so is not held against the others: where the true shortest paths lead over such a machine, nothing is judged. Its
+neighbours keep it only while nothing else changes (as RFC 3623 3.2 has it): after that its links may count or not,
+so only pairs that need not care are judged. While nothing changes it must stay reachable.
 """
 
 from collections.abc import Callable, Mapping
@@ -197,17 +199,37 @@ class Forwarding:
 
     def _fair_pairs(self, stale: frozenset[int]) -> set[tuple[int, int]]:
         powered = [machine.number for machine in self._world.machines if machine.powered]
-        routes = truth.bellman_ford(truth.hops(self._world, powered), powered)
-        fair = set()
-        for destination in powered:
-            # In order of distance, so that every next hop is judged before those that use it (metrics are above 0).
-            clean = {destination}
-            for source in sorted(routes.distance[destination], key=lambda node: routes.distance[destination][node]):
-                hops = routes.next_hops[destination].get(source, ())
-                if hops and source not in stale and all(hop.target in clean for hop in hops):
-                    clean.add(source)
-                    fair.add((source, destination))
+        hops = truth.hops(self._world, powered)
+        doubtful = {number for number in stale if self._is_doubtful(self._world.machines[number])}
+        fair = _clean_pairs(hops, powered, stale)
+        if doubtful:
+            sure = [hop for hop in hops if hop.source not in doubtful and hop.target not in doubtful]
+            fair &= _clean_pairs(sure, powered, stale)
         return fair
+
+    def _is_doubtful(self, machine: Machine) -> bool:
+        """Whether a machine without a working daemon may have lost its adjacencies: something changed since it went."""
+        if machine.running:
+            return False
+        changed = [cable.disturbed for cable in self._world.network.cables]
+        changed += [other.since for other in self._world.machines if other is not machine]
+        return max(changed) > machine.since
+
+
+def _clean_pairs(hops: list[truth.Hop], powered: list[int], stale: frozenset[int]) -> set[tuple[int, int]]:
+    """The (source, destination) whose shortest paths lead over no stale machine."""
+    routes = truth.bellman_ford(hops, powered)
+    pairs = set()
+    for destination in powered:
+        # In order of distance, so that every next hop is judged before those that use it (metrics are above 0).
+        clean = {destination}
+        distance = routes.distance[destination]
+        for source in sorted(distance, key=lambda node: distance[node]):
+            following = routes.next_hops[destination].get(source, ())
+            if following and source not in stale and all(hop.target in clean for hop in following):
+                clean.add(source)
+                pairs.add((source, destination))
+    return pairs
 
 
 def trace_target(world: World, prefix: Prefix) -> int:

@@ -50,8 +50,7 @@ def begin(world: World, fault: Fault) -> None:
             _drop(world, fault, 1)
         case "loss-burst":
             for cable in world.network.cables:
-                cable.bursts.append(fault.amount)
-            world.changes += 1
+                world.begin_burst(cable, fault.amount)
         case "stall-daemon":
             world.stall(world.machines[fault.targets[0]])
         case "crash-daemon" | "torn-daemon" | "crash-machine":
@@ -74,8 +73,7 @@ def end(world: World, fault: Fault) -> None:
             _drop(world, fault, -1)
         case "loss-burst":
             for cable in world.network.cables:
-                cable.bursts.remove(fault.amount)
-            world.changes += 1
+                world.end_burst(cable, fault.amount)
         case "stall-daemon":
             world.resume(world.machines[fault.targets[0]])
         case _:

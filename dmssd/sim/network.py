@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from dmssd.sim.clock import Clock
 from routing.lsa import LinkNumber
-from sansio.instant import MICROSECOND, MILLISECOND, Duration
+from sansio.instant import MICROSECOND, MILLISECOND, Duration, Instant
 
 Port = tuple[int, LinkNumber]
 """Node number and interface index."""
@@ -60,7 +60,10 @@ class Quality:
 
 @dataclass(slots=True)
 class Cable:
-    """``drops[0]`` counts the reasons why nothing gets from ``ends[0]`` to ``ends[1]``, ``drops[1]`` the other way."""
+    """``drops[0]`` counts the reasons why nothing gets from ``ends[0]`` to ``ends[1]``, ``drops[1]`` the other way.
+
+    ``disturbed``: when it was last broken or mended, or a burst began or ended.
+    """
 
     number: int
     ends: tuple[Port, Port]
@@ -69,6 +72,7 @@ class Cable:
     drops: list[int] = field(default_factory=lambda: [0, 0])
     unplugged: int = 0
     bursts: list[float] = field(default_factory=list)
+    disturbed: Instant = Instant(0)
 
     @property
     def usable(self) -> bool:

@@ -83,7 +83,7 @@ class Start:
 
 @dataclass(slots=True)
 class Machine:
-    """A machine and, while it runs, its daemon. ``since``: when the daemon last started or went."""
+    """A machine and, while it runs, its daemon. ``since``: when the daemon last started, went, was held or let go."""
 
     number: int
     name: str
@@ -234,11 +234,13 @@ class World:
     def stall(self, machine: Machine) -> None:
         """Hold the daemon (SIGSTOP, a busy machine): what comes in waits in its socket."""
         machine.stalled += 1
+        machine.since = self.now
         self.changes += 1
 
     def resume(self, machine: Machine) -> None:
         """Let a stalled daemon go on: it drains its sockets as drivers do (links, echoes, datagrams), then wakes."""
         machine.stalled -= 1
+        machine.since = self.now
         self.changes += 1
         if machine.stalled:
             return
@@ -263,7 +265,7 @@ class World:
     def unplug(self, cable: Cable) -> None:
         """Carrier loss at both ends: the kernels act at once, the daemons hear of it a little later."""
         cable.unplugged += 1
-        self.changes += 1
+        self._disturb(cable)
         if cable.unplugged == 1:
             for end in cable.ends:
                 self._set_carrier(end, False)
@@ -271,7 +273,7 @@ class World:
     def plug(self, cable: Cable) -> None:
         """Undo one ``unplug``."""
         cable.unplugged -= 1
-        self.changes += 1
+        self._disturb(cable)
         if cable.unplugged == 0:
             for end in cable.ends:
                 self._set_carrier(end, True)
@@ -279,6 +281,20 @@ class World:
     def drop(self, cable: Cable, side: int, count: int) -> None:
         """Begin (+1) or end (-1) one silent drop from ``cable.ends[side]`` to the other end."""
         cable.drops[side] += count
+        self._disturb(cable)
+
+    def begin_burst(self, cable: Cable, loss: float) -> None:
+        """Begin to lose a share ``loss`` of all packets on the cable."""
+        cable.bursts.append(loss)
+        self._disturb(cable)
+
+    def end_burst(self, cable: Cable, loss: float) -> None:
+        """Undo one ``begin_burst``."""
+        cable.bursts.remove(loss)
+        self._disturb(cable)
+
+    def _disturb(self, cable: Cable) -> None:
+        cable.disturbed = self.now
         self.changes += 1
 
     def _set_carrier(self, end: Port, carrier: bool) -> None:

@@ -282,7 +282,7 @@ def wrong_routes(lab: Lab, edges: Iterable[Arc], nodes: Iterable[str] | None = N
     return wrong
 
 
-def routes_become(lab: Lab, edges: Iterable[Arc], nodes: Iterable[str] | None = None) -> None:
+def routes_become(lab: Lab, edges: Iterable[Arc], nodes: Iterable[str] | None = None, seconds: float = SECONDS) -> None:
     """Wait until the kernels hold exactly the expected routes."""
     edges, nodes = list(edges), None if nodes is None else list(nodes)
     wrong: list[str] = []
@@ -295,7 +295,7 @@ def routes_become(lab: Lab, edges: Iterable[Arc], nodes: Iterable[str] | None = 
         return not wrong
 
     try:
-        until(right, "the kernels' routes are those of the naive computation")
+        until(right, "the kernels' routes are those of the naive computation", seconds)
     except AssertionError:
         raise AssertionError("routes differ from the naive computation:\n" + "\n".join(wrong)) from None
 

@@ -188,7 +188,9 @@ def test_nothing_unproven_or_malformed_enters_the_database(signed: list[bytes]) 
         shape = SIGNED_CODEC.decode(one, "")
         lsa = LSA_CODEC.decode(shape.body, "")
         if shape.proof != b"good" or lsa_problem(lsa) is not None:
-            assert refused or core.lsdb.get(lsa.origin) == lsa
+            # One that is no newer than what is held is passed over unread.
+            known = core.lsdb.get(lsa.origin)
+            assert refused or (known is not None and known.sequence >= lsa.sequence)
     for origin, held in core.lsdb.items():
         assert core.proof(origin) == b"good"
         assert lsa_problem(held) is None

@@ -105,13 +105,13 @@ def test_a_death_within_the_grace_of_an_excuse_is_none_but_a_lasting_one_is(toys
         "crash": lambda: world.stop_daemon(victim),
         "stall": lambda: world.stall(victim),
         "partition": lambda: world.drop(cable, 0, 1),
-        "burst": lambda: (cable.bursts.append(0.2), world.drop(cable, 0, 0)),
+        "burst": lambda: world.begin_burst(cable, 0.2),
     }
     ends = {
         "crash": lambda: world.start(victim),
         "stall": lambda: world.resume(victim),
         "partition": lambda: world.drop(cable, 0, -1),
-        "burst": lambda: (cable.bursts.clear(), world.drop(cable, 0, 0)),
+        "burst": lambda: world.end_burst(cable, 0.2),
     }
     begins[excuse]()
     assert watch(world, checker, 2 * SECOND) == []
@@ -199,6 +199,22 @@ def test_what_must_pass_a_machine_without_a_daemon_is_not_judged_and_what_need_n
     assert watch(world, checker, 20 * SECOND) == []
     misroute(world, 3, 0, 2)  # 3 to 2 is direct, but now goes over 1
     assert {finding.text[:8] for finding in watch(world, checker, 20 * SECOND)} == {"n3 to n2"}
+
+
+@pytest.mark.parametrize("disturbed", [True, False])
+def test_a_machine_without_a_daemon_must_stay_reachable_until_something_changes(toys, disturbed):
+    world = settled(toys, "line:4")
+    checker = Forwarding(world, Bounds())
+    watch(world, checker, 10 * SECOND)
+    world.stop_daemon(world.machines[3])
+    world.run_for(SECOND)
+    if disturbed:
+        world.drop(world.network.cables[0], 0, 1)
+        world.drop(world.network.cables[0], 0, -1)
+    world.machines[2].kernel.forget()
+    findings = watch(world, checker, 20 * SECOND)
+    assert any(finding.text.startswith("n1 to n3") for finding in findings) != disturbed
+    assert any(finding.text.startswith("n2 to n0") for finding in findings)
 
 
 def test_a_packet_that_goes_round_uses_up_its_hop_limit(toys):
