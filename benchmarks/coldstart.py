@@ -38,14 +38,18 @@ PROBE_MS = 40
 LIMIT_S = 30
 READY_SECONDS = 60.0
 COLD = """
-ip -4 route flush proto 201
-ip -6 route flush proto 201
-ip nexthop flush proto 201
-ip -4 address flush dev lo scope global
-ip -6 address flush dev lo scope global
-for link; do ip -6 neigh flush dev "$link" nud all; done
+{
+    ip -4 route flush proto 201
+    ip -6 route flush proto 201
+    ip nexthop flush proto 201
+    ip -4 address flush dev lo scope global
+    ip -6 address flush dev lo scope global
+    for link; do ip -6 neigh flush dev "$link" nud all; done
+} >/dev/null 2>&1
 ip -o route show proto 201
+ip -o -6 route show proto 201
 ip -o nexthop show proto 201
+ip -o address show dev lo scope global
 """
 
 
@@ -77,7 +81,7 @@ def make_cold(lab: Lab) -> None:
     for node in lab.nodes:
         links = [interface for interface, _ in ends(lab.design, node)]
         done = lab.exec(node, ["sh", "-c", COLD, "cold", *links])
-        if done.stdout.replace("Nothing to flush.", "").strip():
+        if done.stdout.strip():
             raise LabError(f"{node} is not cold: {done.stdout.strip()}")
 
 

@@ -49,7 +49,8 @@ def ways(lab: Lab) -> dict[tuple[str, ...], int]:
 
 def flow_through(lab: Lab, victim: str, likely: int) -> int:
     """A flow that passes the victim now: the likely one, or another."""
-    for flow in (likely, *range(FLOW_FIRST, FLOW_FIRST + FLOWS)):
+    flows: list[int] = [likely, *range(FLOW_FIRST, FLOW_FIRST + FLOWS)]
+    for flow in flows:
         if victim in transit(lab, flow):
             return flow
     raise LabError(f"no flow passes {victim}")

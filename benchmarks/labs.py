@@ -16,12 +16,15 @@ SETTLED_SECONDS = 60.0
 
 @contextlib.contextmanager
 def bench_lab(shape: str, name: str) -> Iterator[Lab]:
-    """A converged lab of which every node sees every other as a member that is up."""
-    with interruptible(), cleaned(name):
-        clear_remainder(name)
-        lab = Lab.up(shape, name)
-        wait_until(lambda: all(sees_all(lab, node) for node in lab.nodes), SETTLED_SECONDS, "all see all as members")
-        yield lab
+    """A converged lab of which every node sees every other as a member that is up; SystemExit where it fails."""
+    try:
+        with interruptible(), cleaned(name):
+            clear_remainder(name)
+            lab = Lab.up(shape, name)
+            wait_until(lambda: all(sees_all(lab, node) for node in lab.nodes), SETTLED_SECONDS, "all see all members")
+            yield lab
+    except DmssdError as problem:
+        raise SystemExit(str(problem)) from None
 
 
 def sees_all(lab: Lab, node: str) -> bool:

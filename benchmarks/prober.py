@@ -50,7 +50,7 @@ class Family:
 
     def answered(self) -> list[str]:
         """Who has answered meanwhile."""
-        found = []
+        found: list[str] = []
         while True:
             try:
                 data, source = self.socket.recvfrom(256)

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.status``: the wall time of ``dmssd status`` against a real daemon, as a shell would wait for it.
+"""``python -m benchmarks.status``: how long a shell waits for ``dmssd status`` from a real daemon.
 
 The command of this environment (``bin/dmssd`` beside the interpreter) runs once uncounted, then ``TRIALS`` times (20),
 each a whole process: interpreter, imports, one request over the admin socket, the printed answer. The daemon is one of

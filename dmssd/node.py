@@ -444,12 +444,16 @@ class Node:
     def _reroute_control(self, now: Instant) -> None:
         lsdb = self.linkstate.lsdb
         routes = control_routes(lsdb, self.me, self._away.keys() | self.restarts.nodes)
+        before = self.paths.next_hops
         news = [node for node in routes.next_hops if node not in self._hops]
+        moved = [node for node, via in routes.next_hops.items() if node not in news and before.get(node) != via]
         self._hops = routes.hops
         self._set_next_hops(routes.next_hops, now)
         for node in news:
             self.names.setdefault(node, lsdb[node].name)
             self._pending += self.swim.handle(swim.PeerMet(node, lsdb[node].name), now)
+        for node in news + moved:
+            self._pending += self.swim.handle(swim.PathChanged(node), now)
 
     def _set_next_hops(self, table: Mapping[NodeId, NodeId], now: Instant) -> None:
         self.paths.next_hops = {**self._detours, **table}

@@ -1,7 +1,5 @@
 """Settings of the SWIM core, each with what turning it costs."""
 
-
-
 from dataclasses import dataclass
 
 from sansio.instant import MILLISECOND, SECOND, Duration

@@ -16,11 +16,20 @@ NAME = f"ke{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
+def line() -> Iterator[Lab]:
     mesh.require_lab()
     take_down(NAME)
     with Lab.up("line:4", NAME, tp=1) as lab:
         yield lab
+
+
+@pytest.fixture
+def lab(line: Lab) -> Iterator[Lab]:
+    """The line with everybody up, whatever the test before has done."""
+    line.start_daemons()
+    line.wait_ready()
+    until(lambda: mesh.all_up(line), "every node sees every other up")
+    return line
 
 
 def test_who_leaves_is_shown_as_left_has_no_routes_any_more_and_is_up_again_when_it_comes_back(lab: Lab) -> None:
@@ -46,7 +55,7 @@ def test_who_leaves_is_shown_as_left_has_no_routes_any_more_and_is_up_again_when
     assert not mesh.pings(lab, "n1", "n4", seconds=0.3)
     assert mesh.pings(lab, "n1", "n3")
     until(lambda: lab.client("n1").get("status")["verdict"] == "ok", "the mesh is well without it")
-    assert dmssd(lab, "n4", "status").returncode == 3
+    assert dmssd(None, "", "status", "--socket", str(lab.socket("n4"))).returncode == 3
 
     lab.start_daemons(["n4"])
     lab.wait_ready(["n4"])

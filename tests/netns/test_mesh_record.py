@@ -2,7 +2,6 @@
 
 import base64
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ RECORDED = ("n2", "n3")
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Path], dict[str, list[bytes]]]]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], dict[str, list[bytes]]]:
     """Records of a mesh that was founded, joined, cut, mended and stopped; and each recorded node's secrets."""
     mesh.require_lab()
     take_down(NAME)
@@ -51,7 +50,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[st
             seed = (lab.log(node).parent / "state" / "identity").read_bytes()
             secrets[node] = [seed, Identity(seed).x25519_private, Token.parse(token).secret, token[-20:].encode()]
         lab.stop_daemons()
-    yield files, secrets
+    return files, secrets
 
 
 def test_the_record_of_a_real_daemon_replays_to_the_same_actions(

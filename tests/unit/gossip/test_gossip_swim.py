@@ -934,3 +934,16 @@ def test_a_relay_is_told_how_long_we_wait() -> None:
     bench.until(lambda action: action == MemberSuspected(A))
     assert bench.now - start == request.wait_ms * MILLISECOND
     assert request.wait_ms == 700
+
+
+def test_the_one_concerned_is_told_even_when_the_news_of_it_is_no_longer_queued() -> None:
+    bench = Bench()
+    bench.meet(A, B)
+    bench.hear(A, Leave(4, 9, ()))
+    for _ in range(20):
+        bench.hear(B, Ping(0, 1, ()))
+    [(_, ack)] = sent(bench.hear(B, Ping(0, 1, ())), Ack)
+    assert not isinstance(ack, Ack) or ack.updates == ()
+    [(_, ack)] = sent(bench.hear(A, Ping(4, 2, ())), Ack)
+    assert isinstance(ack, Ack)
+    assert [(update.node, update.state) for update in ack.updates] == [(A, State.LEFT)]

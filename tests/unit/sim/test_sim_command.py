@@ -3,6 +3,7 @@ import re
 from click.testing import CliRunner
 
 from dmssd.cli.sim import sim
+from sansio.errors import StoreError
 
 SMALL = ["run", "--seed", "2", "--shape", "ring:4", "--seconds", "9"]
 
@@ -30,4 +31,4 @@ def test_a_file_that_is_no_record_is_not_replayed(tmp_path):
     file = tmp_path / "noise"
     file.write_bytes(b"\x00\x00\x00\x05noise")
     done = CliRunner().invoke(sim, ["replay", str(file)])
-    assert done.exit_code != 0
+    assert isinstance(done.exception, StoreError)
