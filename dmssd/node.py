@@ -54,7 +54,7 @@ from routing.neighbours import NeighbourDown, NeighbourRestarting, NeighbourUp
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import RemoteProtocolError
 from sansio.ids import MeshId, NodeId
-from sansio.instant import SECOND, Duration, Instant, after, earliest
+from sansio.instant import SECOND, Duration, Instant, after
 
 DIRECT_BYTES_MAX = 1160
 """Plaintext that fits a datagram to a neighbour: 1,200 less the seal."""
@@ -108,7 +108,7 @@ class Node:
         self.links: dict[int, LinkUp] = {}
         self.names: dict[NodeId, str] = {me: settings.name}  # for people: greetings and LSAs are believed here
         self.certified: dict[NodeId, str] = {me: settings.name}  # for rules: what certificates say
-        self.restarts = Restarts(me)
+        self.restarts = Restarts(me, settings.liveness.daemon_missed_after)
         self._away: dict[NodeId, None] = {}  # members that gossip does not hold alive
         self._hops: Mapping[NodeId, int] = {}
         self._detours: dict[NodeId, NodeId] = {}
@@ -119,6 +119,7 @@ class Node:
         self._started = False
         self._leaving: int | None = None
         self._performers = self._table()
+        self._timed = self._cores()
 
     # The door
 
@@ -133,7 +134,12 @@ class Node:
 
     def deadline(self) -> Instant | None:
         """The earliest deadline of any core."""
-        return earliest(*(core.deadline() for core in self._cores()))
+        first: Instant | None = None
+        for core in self._timed:
+            due = core.deadline()
+            if due is not None and (first is None or due < first):
+                first = due
+        return first
 
     def hops_to(self, node: NodeId) -> int | None:
         """Length of the control path to a node; ``None`` where none is known."""
@@ -181,7 +187,7 @@ class Node:
                 assert_never(event)
 
     def _wake(self, now: Instant) -> None:
-        for core in self._cores():
+        for core in self._timed:
             due = core.deadline()
             if due is not None and due <= now:
                 self._pending += core.handle(Wake(), now)
@@ -398,8 +404,13 @@ class Node:
     def _on_neighbour_restarting(self, action: NeighbourRestarting, now: Instant) -> None:
         interface = self._interface(action.link)
         self._out.append(self._notice("neighbour.restarting", action.node, interface=interface))
-        self.restarts.began(action.node, self.linkstate.lsdb)
+        self.restarts.began(action.node, now)
+        self._give_up_stale(now)
         self._reroute_control(now)
+
+    def _give_up_stale(self, now: Instant) -> None:
+        for node in self.restarts.to_give_up(self.linkstate.lsdb):
+            self._pending += self.adjacencies.handle(adjacency.GaveUp(node), now)
 
     def _notice(self, kind: str, node: NodeId, **facts: object) -> Notice:
         return Notice(kind, {"node": node.hex(), "name": self.names.get(node, ""), **facts})
@@ -433,8 +444,8 @@ class Node:
 
     def _on_lsdb_moved(self, now: Instant) -> None:
         self._lsdb_moved = False
-        for node in self.restarts.to_give_up(self.linkstate.lsdb):
-            self._pending += self.adjacencies.handle(adjacency.GaveUp(node), now)
+        self.restarts.moved(self.linkstate.lsdb, now)
+        self._give_up_stale(now)
         self._reroute_control(now)
         if self.processor is not None:
             self._pending += self.processor.handle(LsdbMoved(), now)

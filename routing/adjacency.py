@@ -99,6 +99,11 @@ class AdjacencyConfig:
     hello_fast: Duration = Duration(50 * MILLISECOND)
     echo_wait: Duration = Duration(40 * MILLISECOND)
 
+    @property
+    def daemon_missed_after(self) -> Duration:
+        """The longest that a neighbour's daemon, set like ours, can be dead before it counts as restarting."""
+        return Duration(round((self.hello_misses + 1) * self.hello_interval * (1 + JITTER)))
+
 
 @dataclass(frozen=True, slots=True)
 class Paired:

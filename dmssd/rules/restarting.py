@@ -5,22 +5,34 @@ should move a packet. Once anything else changes, the others forward by new plan
 loop. So its neighbours give it up at the first such change, as RFC 3623, 3.2 (3) has helpers do, unless the mesh would
 fall apart without it: then stale forwarding is better than none. All of its neighbours see the same database, so they
 decide alike.
+
+A daemon is missed only some time after it has died, and what changed in between its kernel does not know either. So the
+topology that counts is the one of ``window`` before it was missed.
 """
 
+from collections import deque
 from collections.abc import Mapping
 
 from routing.lsa import Lsa
 from routing.plan import Planner
 from sansio.ids import NodeId
+from sansio.instant import Duration, Instant, after
+
+HISTORY_MAX = 32
 
 _Topology = frozenset[tuple[NodeId, NodeId, int, int]]
 
 
 class Restarts:
-    """Which neighbours are restarting, and how the rest of the topology looked when they began to."""
+    """Which neighbours are restarting, and how the rest of the topology looked when they were last known to be there.
 
-    def __init__(self, me: NodeId) -> None:
+    ``window``: the longest time that a daemon can be dead and not missed yet.
+    """
+
+    def __init__(self, me: NodeId, window: Duration) -> None:
         self._me = me
+        self._window = window
+        self._history: deque[tuple[Instant, Mapping[NodeId, Lsa]]] = deque()
         self._before: dict[NodeId, _Topology] = {}
 
     @property
@@ -28,9 +40,23 @@ class Restarts:
         """The neighbours whose daemons are away."""
         return frozenset(self._before)
 
-    def began(self, node: NodeId, lsdb: Mapping[NodeId, Lsa]) -> None:
-        """A neighbour's daemon fell silent while its kernel answers."""
-        self._before.setdefault(node, _rest(lsdb, node))
+    def moved(self, lsdb: Mapping[NodeId, Lsa], now: Instant) -> None:
+        """Note a change of the database."""
+        history = self._history
+        # Where changes come faster than the history holds, its oldest state stays: looking too far back is safe.
+        if len(history) >= HISTORY_MAX:
+            history.pop()
+        history.append((now, dict(lsdb)))
+        while len(history) > 1 and after(history[1][0], self._window) <= now:
+            history.popleft()
+
+    def began(self, node: NodeId, now: Instant) -> None:
+        """A neighbour's daemon was missed while its kernel answers."""
+        then: Mapping[NodeId, Lsa] = self._history[0][1] if self._history else {}
+        for since, lsdb in self._history:
+            if after(since, self._window) <= now:
+                then = lsdb
+        self._before.setdefault(node, _rest(then, node))
 
     def ended(self, node: NodeId) -> bool:
         """It is back, or lost for good; whether it was restarting."""

@@ -1,6 +1,7 @@
 """Worlds of real ``SecureNode``s: identities and memberships by the seed, everybody admitted or everybody alone."""
 
 import hashlib
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -37,9 +38,17 @@ class MeshOptions:
     tape: Callable[[Start], Tape | None] = lambda start: None
 
 
+def quality_by_seed(seed: int) -> Quality:
+    """What the cables are like: clean for every third seed; else some loss, duplication and reordering."""
+    if seed % 3 == 0:
+        return Quality()
+    rng = random.Random(f"{seed}/quality")
+    return Quality(loss=rng.uniform(0, 0.01), duplication=rng.uniform(0, 0.03), reordering=rng.uniform(0, 0.05))
+
+
 def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
-    """A world of ``shape``, its daemons not yet started."""
-    chosen = options or MeshOptions()
+    """A world of ``shape``, its daemons not yet started; without ``options`` its cables are as the seed has them."""
+    chosen = options or MeshOptions(quality=quality_by_seed(seed))
     identities = tuple(Identity(identity_seed(seed, number)) for number in range(shape.nodes))
     disks = _memberships(seed, identities) if chosen.admitted else {}
     # The processors are spread over the shape, not crowded in one corner.

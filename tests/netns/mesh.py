@@ -57,6 +57,21 @@ def until(claim: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
         time.sleep(0.05)
 
 
+def until_neighbour(lab: Lab, node: str, neighbour: str, state: str) -> None:
+    """Wait until a node shows its one adjacency with a neighbour in that state."""
+    last: list[str] = []
+
+    def right() -> bool:
+        last[:] = neighbour_states(lab, node, neighbour)
+        return last == [state]
+
+    try:
+        until(right, "")
+    except AssertionError:
+        said = "".join(lab.log(node).read_text().splitlines(keepends=True)[-30:])
+        raise AssertionError(f"{node} shows {neighbour} as {last}, never {state}; its last words:\n{said}") from None
+
+
 def dmssd(lab: Lab | None, node: str, *arguments: str, timeout_s: float = 120) -> "subprocess.CompletedProcess[str]":
     """The command line, asking the daemon of a node (or whatever ``arguments`` say, without a lab)."""
     chosen = ["--node", f"{lab.name}/{node}"] if lab else []

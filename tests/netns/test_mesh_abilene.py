@@ -134,26 +134,21 @@ def test_a_killed_daemon_forwards_on_is_seen_restarting_and_takes_its_routes_ove
             until(lambda: flow.received() > 50, "probes arrive")
             lab.kill(victim)
             for neighbour in (left, right):
-                until(
-                    lambda neighbour=neighbour: mesh.neighbour_states(lab, neighbour, victim) == ["restarting"],
-                    f"{neighbour} sees {victim} restarting",
-                )
+                mesh.until_neighbour(lab, neighbour, victim, "restarting")
             assert Table.read(lab, victim) == before
             mark = flow.received()
             until(lambda: flow.received() > mark + 400, "two seconds of probes more arrive")
             lab.start_daemons([victim])
             lab.wait_ready([victim])
             for neighbour in (left, right):
-                until(
-                    lambda neighbour=neighbour: mesh.neighbour_states(lab, neighbour, victim) == ["up"],
-                    f"{neighbour} sees {victim} up",
-                )
+                mesh.until_neighbour(lab, neighbour, victim, "up")
             until(lambda: mesh.all_up(lab), "all members up everywhere")
             mark = flow.received()
             until(lambda: flow.received() > mark + 400, "two seconds of probes more arrive")
         outage = flow.outage
         assert outage is not None
-        assert outage.lost == 0, outage
+        said = {node: lab.log(node).read_text()[-2500:] for node in (left, victim, right)}
+        assert outage.lost == 0, "\n".join([str(outage), *(f"== {node}\n{words}" for node, words in said.items())])
         routes_become(lab, edges)
         after = Table.read(lab, victim)
         assert [line for line in before.routes + before.nexthops if "proto static" in line] == [

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,17 +134,40 @@ def test_what_is_damaged_in_the_state_directory_is_named_in_one_line(world: Name
     done = run_until_answer_or_end(world, config)
     if done.returncode is not None:
         line = refusal(done)
-        assert key.split("-")[0] in line or "certificate" in line, line
+        assert {"membership": "certificate", "tokens": "token"}.get(key, key) in line
+        assert "state directory" in line or str(directory) in line  # what to mend
 
 
-def run_until_answer_or_end(world: Namespaces, config: Path) -> "subprocess.CompletedProcess[str]":
-    """Start a daemon that may start or refuse; ``returncode`` is None where it came to serve (and was then ended)."""
+def test_damaged_tokens_cost_a_daemon_its_tokens_only(world: Namespaces, config: Path) -> None:
+    """Either it does not start, saying why; or it serves, says why it can make no token, and goes on serving."""
+    directory = config.with_suffix(".state")
+    directory.mkdir()
+    (directory / "tokens").write_bytes(b"\xc1 damaged")
+    socket = str(config.with_suffix(".sock"))
+
+    def asked() -> bool:
+        assert "tokens" in refusal(dmssd(None, "", "token", "create", "--socket", socket))
+        return status(config).returncode == 0
+
+    done = run_until_answer_or_end(world, config, asked)
+    if done.returncode is not None:
+        assert "tokens" in refusal(done)
+
+
+def run_until_answer_or_end(
+    world: Namespaces, config: Path, serves: Callable[[], bool] = lambda: True
+) -> "subprocess.CompletedProcess[str]":
+    """Start a daemon that may start or refuse.
+
+    ``returncode`` is None where it came to serve; then ``serves`` must hold, and the daemon is ended.
+    """
     argv = [*world.entering("k"), sys.executable, "-m", "dmssd", "run", "--config", str(config)]
     daemon = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
     try:
         socket = config.with_suffix(".sock")
         until(lambda: daemon.poll() is not None or (socket.exists() and status(config).returncode == 0), "it decides")
         ended = daemon.poll()
+        assert ended is not None or serves()
     finally:
         daemon.kill()
         output, errors = daemon.communicate()

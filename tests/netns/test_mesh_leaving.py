@@ -24,7 +24,7 @@ def line() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def lab(line: Lab) -> Iterator[Lab]:
+def lab(line: Lab) -> Lab:
     """The line with everybody up, whatever the test before has done."""
     line.start_daemons()
     line.wait_ready()
@@ -85,7 +85,7 @@ def test_sigterm_stops_a_daemon_with_status_0_and_is_no_leave(lab: Lab) -> None:
     daemon.terminate()
     assert daemon.wait(30) == 0
     assert not lab.socket("n4").exists()
-    until(lambda: mesh.neighbour_states(lab, "n3", "n4") == ["restarting"], "n3 sees n4 restarting")
+    mesh.until_neighbour(lab, "n3", "n4", "restarting")
     assert states(lab, "n1")["n4"] != "left"
     assert mesh.wrong_routes(lab, arcs(lab), ["n4"]) == []
     assert mesh.pings(lab, "n1", "n4")

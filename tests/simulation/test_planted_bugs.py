@@ -90,10 +90,12 @@ def test_a_sequence_number_that_is_not_raised_is_reported_as_databases_that_diff
 
 # A link counted one way
 
-# 1 is on the short way from 0 to 2. Its daemon dies and its cable to 2 is cut before 0 has missed a hello: 0 keeps the
-# neighbour, 2 drops it, and 1 cannot take back its half of the link to 2. Whoever counts a link by one half sends what
+# 1 is on the short way from 0 to 2. Its daemon dies and its cable to 2 is cut: 0 keeps the neighbour, because only it
+# leads to 4; 2 drops it; and 1 cannot take back its half of the link to 2. Whoever counts a link by one half sends what
 # is for 2 into the dead end, though the way over 3 is there.
-SQUARE = Shape("square", 4, (Edge(0, 1, 1, 1), Edge(1, 2, 1, 1), Edge(2, 3, 5, 5), Edge(3, 0, 5, 5)))
+SQUARE = Shape(
+    "square with a tail", 5, (Edge(0, 1, 1, 1), Edge(1, 2, 1, 1), Edge(2, 3, 5, 5), Edge(3, 0, 5, 5), Edge(1, 4, 1, 1))
+)
 DEAD_END = (Fault("crash-daemon", at(11), at(40), (1,)), Fault("silent-drop", at(11.05), at(40), (1,)))
 
 

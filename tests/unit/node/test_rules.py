@@ -9,8 +9,10 @@ from routing.discovery import NeighbourSeen
 from routing.lsa import Adjacency, LinkNumber, Lsa
 from routing.neighbours import NeighbourDown, NeighbourUp
 from sansio.ids import MeshId, NodeId
+from sansio.instant import SECOND, Duration, Instant
 
 A, B, C, D = (NodeId(letter * 20) for letter in (b"A", b"B", b"C", b"D"))
+WINDOW, LATER = Duration(SECOND), Instant(5 * SECOND)
 MESH, OTHER_MESH = MeshId(b"m" * 16), MeshId(b"o" * 16)
 NUMBER = {A: 1, B: 2, C: 3, D: 4}
 
@@ -63,35 +65,60 @@ def test_being_held_away_oneself_changes_nothing():
 
 
 def test_a_restarting_neighbour_is_kept_while_nothing_else_changes():
-    restarts = Restarts(A)
-    restarts.began(B, lsdb(*RING))
+    restarts = Restarts(A, WINDOW)
+    restarts.moved(lsdb(*RING), Instant(0))
+    restarts.began(B, LATER)
     again = {node: Lsa(node, 2, lsa.name, lsa.adjacencies, ()) for node, lsa in lsdb(*RING).items()}
     assert restarts.to_give_up(again) == []
 
 
 def test_a_restarting_neighbour_is_given_up_when_a_link_elsewhere_is_lost():
-    restarts = Restarts(A)
+    restarts = Restarts(A, WINDOW)
     full = (*RING, (B, C))
-    restarts.began(B, lsdb(*full))
+    restarts.moved(lsdb(*full), Instant(0))
+    restarts.began(B, LATER)
     assert restarts.to_give_up(lsdb(*(edge for edge in full if edge != (B, D)))) == [B]
 
 
+def test_what_changed_just_before_the_neighbour_was_missed_counts_too():
+    full = (*RING, (B, C))
+    restarts = Restarts(A, WINDOW)
+    restarts.moved(lsdb(*full), Instant(0))
+    less = lsdb(*(edge for edge in full if edge != (B, D)))
+    restarts.moved(less, Instant(LATER - SECOND // 2))
+    restarts.began(B, LATER)
+    assert restarts.to_give_up(less) == [B]
+
+
+def test_what_changed_long_before_it_was_missed_does_not_count():
+    full = (*RING, (B, C))
+    restarts = Restarts(A, WINDOW)
+    restarts.moved(lsdb(*full), Instant(0))
+    less = lsdb(*(edge for edge in full if edge != (B, D)))
+    restarts.moved(less, Instant(LATER - 2 * SECOND))
+    restarts.began(B, LATER)
+    assert restarts.to_give_up(less) == []
+
+
 def test_a_restarting_neighbour_is_kept_where_the_mesh_would_fall_apart_without_it():
-    restarts = Restarts(A)
-    restarts.began(B, lsdb(*LINE))
+    restarts = Restarts(A, WINDOW)
+    restarts.moved(lsdb(*LINE), Instant(0))
+    restarts.began(B, LATER)
     assert restarts.to_give_up(lsdb((A, B), (B, C), (C, D), (B, D))) == []
 
 
 def test_the_return_of_a_restarting_neighbour_is_no_change_elsewhere():
-    restarts = Restarts(A)
+    restarts = Restarts(A, WINDOW)
     whole = lsdb(*RING)
-    restarts.began(B, whole)
+    restarts.moved(whole, Instant(0))
+    restarts.began(B, LATER)
     assert restarts.to_give_up(whole | {B: Lsa(B, 9, "B", (), ())}) == []
 
 
 def test_a_neighbour_that_is_back_is_restarting_no_more():
-    restarts = Restarts(A)
-    restarts.began(B, lsdb(*RING))
+    restarts = Restarts(A, WINDOW)
+    restarts.moved(lsdb(*RING), Instant(0))
+    restarts.began(B, LATER)
     assert restarts.nodes == {B}
     assert restarts.ended(B)
     assert not restarts.ended(B)
