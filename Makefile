@@ -4,7 +4,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 TEST_JOBS ?= 2
 
-.PHONY: venv system demo check lint types unit test bench soak clean
+BENCHES := spf fib gossip status coldstart healing idle
+
+.PHONY: venv system demo check lint types unit test bench soak clean $(addprefix bench-,$(BENCHES))
 
 venv: .venv/.ready
 
@@ -35,8 +37,13 @@ test: system venv lint types
 	@$(BIN)/pytest -n $(TEST_JOBS) tests/unit tests/property tests/vectors tests/simulation
 	@$(BIN)/pytest tests/netns
 
+# All figures of docs/performance.md; the idle daemon is watched for a minute unless IDLE_SECONDS=600.
 bench: system venv
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+# One of them, TRIALS=N times where it has trials: make bench-healing TRIALS=5
+$(addprefix bench-,$(BENCHES)): bench-%: system venv
+	@$(BIN)/python -m benchmarks $* $(ARGS)
 
 soak: system venv
 	@$(BIN)/python -m benchmarks.soak $(ARGS)

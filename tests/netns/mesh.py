@@ -114,6 +114,12 @@ def all_up(lab: Lab, nodes: Iterable[str] | None = None) -> bool:
     return all(states(lab, node) == everybody for node in (lab.nodes if nodes is None else nodes))
 
 
+def at_rest(lab: Lab, seconds: int) -> bool:
+    """Whether all members have been up everywhere for so long: whatever changed before is known to all."""
+    members = [member for node in lab.nodes for member in lab.client(node).get("members")]
+    return all(member["state"] == "up" and member["since_s"] >= seconds for member in members)
+
+
 def pings(lab: Lab, source: str, destination: str, seconds: float = 1.0) -> bool:
     """Whether one echo over each family is answered."""
     return all(
