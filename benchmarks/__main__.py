@@ -12,6 +12,7 @@ quiet or has been waited for in vain, and the table says which. A missed aim is 
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,9 +55,16 @@ def run(name: str, wait_s: float) -> Outcome:
         results = Path(directory) / "results"
         results.touch()
         environment = {**os.environ, RESULTS_VARIABLE: str(results)}
-        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=False)
+        with subprocess.Popen([sys.executable, "-m", f"benchmarks.{name}"], env=environment) as child:
+            try:
+                status = child.wait()
+            except KeyboardInterrupt:
+                # subprocess.run would kill it: it must be let take down its lab first.
+                child.terminate()
+                child.wait()
+                raise
         figures = [msgspec.json.decode(line, type=Figure) for line in results.read_bytes().splitlines()]
-    return Outcome(name, machine, figures, done.returncode)
+    return Outcome(name, machine, figures, status)
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -84,6 +92,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no benchmark is called {unknown[0]}; there are {', '.join(BENCHMARKS)}")
     print(f"{date.today().isoformat()}, {describe()}", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     outcomes = []
     try:
         for name in options.names or BENCHMARKS:

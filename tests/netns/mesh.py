@@ -23,6 +23,9 @@ T = TypeVar("T")
 SECONDS = 60.0
 """How long an event is waited for, where it takes a few seconds at most on a machine that does nothing else."""
 
+REST_S = 8
+"""Longer than a daemon can be dead and not missed yet, in seconds (``rules.restarting``)."""
+
 FAMILIES = (4, 6)
 
 

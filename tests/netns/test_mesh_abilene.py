@@ -19,9 +19,6 @@ WEST, EAST = "sunnyvale", "washington-dc"
 FLOWS_MAX = 64
 """Flows hashed to one of two even ways until both were seen; the odds of missing one are 2**-63."""
 
-REST_S = 8
-"""Longer than a daemon can be dead and not missed yet (``rules.restarting``)."""
-
 
 @dataclass
 class Abilene:
@@ -132,7 +129,7 @@ def test_a_killed_daemon_forwards_on_is_seen_restarting_and_takes_its_routes_ove
     for command in foreign:
         assert lab.exec(victim, ["ip", *command]).returncode == 0, command
     # Within some seconds of another change the neighbours must suspect that the dead one had not heard of it.
-    until(lambda: mesh.at_rest(lab, REST_S), "nothing has changed for a while")
+    until(lambda: mesh.at_rest(lab, mesh.REST_S), "nothing has changed for a while")
     before = Table.read(lab, victim)
     try:
         with Flow(lab, left, right, 40_000) as flow:

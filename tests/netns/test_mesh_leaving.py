@@ -82,6 +82,7 @@ def test_sigterm_stops_a_daemon_with_status_0_and_is_no_leave(lab: Lab) -> None:
     daemon = mesh.start(lab, "n4")
     until(lambda: mesh.all_up(lab), "every node sees every other up")
     routes_become(lab, arcs(lab))
+    until(lambda: mesh.at_rest(lab, mesh.REST_S), "nothing has changed for a while")
     daemon.terminate()
     assert daemon.wait(30) == 0
     assert not lab.socket("n4").exists()
