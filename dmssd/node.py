@@ -234,9 +234,16 @@ class Node:
         self.certified[event.node] = event.name
         if event.restarted:
             self._pending += self.adjacencies.handle(adjacency.SessionRestarted(event.node), now)
-        for link, address in self.meetings.where(event.node, event.path):
-            self._pair(event.node, link, address, now)
+        if isinstance(event.path, LinkPath):
+            self._pair(event.node, event.path.link, event.path.address, now)
+        for link, address in self.meetings.where(event.node):
+            self._try_pair(event.node, link, address, now)
         self._pending += self.swim.handle(swim.PeerMet(event.node, event.name), now)
+
+    def _try_pair(self, node: NodeId, link: LinkNumber, address: str, now: Instant) -> None:
+        # A greeting is anybody's word: it may start a hello to a free place, and displaces nobody.
+        if self.adjacencies.holder(link, address) is None:
+            self._pending += self.adjacencies.handle(adjacency.Paired(node, link, address), now)
 
     def _pair(self, node: NodeId, link: LinkNumber, address: str, now: Instant) -> None:
         self.paths.met(node, link, address)
@@ -423,8 +430,8 @@ class Node:
         stands = seen.node in self.certified
         if self.meetings.seen(seen, stands):
             self._out.append(OpenSession(seen.node, LinkPath(seen.link, seen.address)))
-        elif stands and seen.mesh == self.mesh and self.paths.met(seen.node, seen.link, seen.address):
-            self._pair(seen.node, seen.link, seen.address, now)
+        elif stands and seen.mesh == self.mesh:
+            self._try_pair(seen.node, seen.link, seen.address, now)
 
     def _on_neighbour(self, event: NeighbourUp | NeighbourDown, now: Instant) -> None:
         interface = self._interface(event.link)

@@ -39,7 +39,7 @@ from dmssd.security.signer import MeshSigner, MeshVerifier
 from dmssd.settings import NodeSettings
 from routing.lsa import Signer, Verifier
 from sansio.core import Persist, Rejected, Wake
-from sansio.errors import AdmissionError, RequestError
+from sansio.errors import AdmissionError, RemoteProtocolError, RequestError, StoreError
 from sansio.instant import Instant, earliest
 
 WIRE_VERSION = 1
@@ -151,7 +151,7 @@ class SecureNode:
                     self._admission_actions(actions, now, out)
                 case _:
                     self._inner(request, now, out)
-        except (RequestError, AdmissionError) as problem:
+        except (RequestError, AdmissionError, StoreError) as problem:
             out.append(Reply(request.number, error=str(problem)))
 
     def _init(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
@@ -265,7 +265,7 @@ class SecureNode:
     def _load_or_found(self, identity: Identity) -> Credentials:
         chain = self._stored.get(MEMBERSHIP_KEY)
         if chain is not None:
-            return Credentials.load(identity, chain)
+            return _loaded(identity, chain)
         credentials = found(identity, self._settings.name, self._settings.name, self._entropy)
         self._unsaved.append(Persist(MEMBERSHIP_KEY, credentials.chain))
         return credentials
@@ -288,6 +288,16 @@ class SecureNode:
             signer, verifier = self._tap.signer(signer), self._tap.verifier(verifier)
         rng = random.Random(began.seed)  # noqa: S311 - protocol jitter, not keys
         return Node(began.me, began.mesh, began.settings, signer, verifier, stored, rng)
+
+
+def _loaded(identity: Identity, chain: bytes) -> Credentials:
+    try:
+        return Credentials.load(identity, chain)
+    except RemoteProtocolError as problem:
+        raise StoreError(
+            f"the stored certificate is not usable ({problem.reason}): restore the state directory from a backup, "
+            "or remove it whole to start as a new node"
+        ) from None
 
 
 def _due(deadline: Instant | None, now: Instant) -> bool:

@@ -304,6 +304,11 @@ class Adjacencies:
         """Every paired neighbour, in order of link and address."""
         return [self._view(self._neighbours[key]) for key in sorted(self._neighbours)]
 
+    def holder(self, link: LinkNumber, address: str) -> NodeId | None:
+        """Who is paired at that place."""
+        neighbour = self._neighbours.get((link, address))
+        return neighbour.node if neighbour is not None else None
+
     def path(self, node: NodeId) -> _Key | None:
         """The best link and address to reach a neighbour node by: up before restarting before merely paired."""
         candidates = [neighbour for neighbour in self._neighbours.values() if neighbour.node == node]

@@ -5,14 +5,22 @@ SWIM incarnations, which must rise across restarts though nobody waits for an fs
 """
 
 from sansio.core import Persist
+from sansio.errors import StoreError
+
+COUNTER_BYTES = 8
 
 
 class ReservedCounter:
-    """A rising counter whose reserved end is persisted under ``key``."""
+    """A rising counter whose reserved end is persisted under ``key``; ``StoreError`` where that is damaged."""
 
     def __init__(self, key: str, stored: bytes | None, span: int) -> None:
         self._key = key
         self._span = span
+        if stored is not None and (len(stored) != COUNTER_BYTES or stored[0] >= 0x40):
+            raise StoreError(
+                f"the stored {key} is damaged: restore the state directory from a backup, "
+                "or remove it whole to start as a new node"
+            )
         self._end = int.from_bytes(stored, "big") if stored else 0
         self.value = self._end
 
@@ -22,4 +30,4 @@ class ReservedCounter:
         if self.value < self._end:
             return []
         self._end = self.value + self._span
-        return [Persist(self._key, self._end.to_bytes(8, "big"))]
+        return [Persist(self._key, self._end.to_bytes(COUNTER_BYTES, "big"))]

@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -77,6 +78,7 @@ class Daemon:
         self.secure = SecureNode(node_settings(config), _identity(store), stored, rng, os.urandom, tap=tap)
         self._around = Surroundings(__version__, clock.now(), config=plain(config))
         self._hub = EventHub()
+        self._devices = devices
         self._runner = Runner(
             self.secure,
             devices,
@@ -102,7 +104,8 @@ class Daemon:
         query = QUERIES.get(name)
         if query is None:
             raise RequestError(f"this version knows no query {name!r}")
-        return query(self.secure, self._around, arguments, clock.now())
+        around = replace(self._around, rejected=self._around.rejected | self._devices.dropped)
+        return query(self.secure, around, arguments, clock.now())
 
     async def request(self, verb: str, arguments: Mapping[str, Any]) -> Any:
         """Do something and answer when it is done."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dmssd.driver.disk import Store
 from dmssd.driver.echo import EchoSocket
 from dmssd.driver.fib import KernelFib
+from dmssd.driver.fibwatch import FibWatch
 from dmssd.driver.kernel import KernelSettings, require_capabilities
 from dmssd.driver.links import LinkRule, Links, LinksRead, LinkStatus
 from dmssd.driver.loop import FibSuspect, Source
@@ -52,6 +53,8 @@ class KernelDevices:
             self.lacking = kernel.prepare_node(addresses, settings.hash_seed)
             self._links = Links(self._netlink, settings.links, lambda link: _prepare(kernel, link))
             opened.callback(self._links.close)
+            self._watch = FibWatch(self._netlink.port)
+            opened.callback(self._watch.close)
             self._close = opened.pop_all().close
         self._fib = KernelFib(self._netlink, settings.address4, settings.address6)
         self._neighbours = NeighbourTable(self._netlink)
@@ -76,7 +79,7 @@ class KernelDevices:
 
     def sources(self) -> Sequence[Source]:
         """Link changes first: what arrives on a link that has gone is then refused."""
-        return (_LinkSource(self), self._echo, self._udp)
+        return (_LinkSource(self), self._watch, self._echo, self._udp)
 
     def start(self) -> Sequence[NodeEvent | FibSuspect]:
         """What the last daemon left in the table, then the links."""

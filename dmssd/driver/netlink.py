@@ -106,6 +106,12 @@ class NetlinkSocket:
         self._socket.settimeout(_ANSWER_TIMEOUT_S)
         self._sequence = 0
 
+    @property
+    def port(self) -> int:
+        """By which the kernel's announcements tell our requests from others'."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
     def close(self) -> None:
         """Give the socket back."""
         self._socket.close()

@@ -64,6 +64,7 @@ class Admission:
         self._stored_tokens = stored_tokens
         self._entropy = entropy
         self._book: TokenBook | None = None
+        TokenBook(stored_tokens, Instant(0))  # damage is told at the start, not to the first stranger who asks
         self._join: _Join | None = None
 
     def credentials_changed(self, credentials: Credentials) -> None:

@@ -8,7 +8,6 @@ memory, and starts by itself.
 
 from collections.abc import Iterable
 
-from dmssd.security.sessions import LinkPath, Path
 from routing.discovery import NeighbourSeen
 from routing.lsa import LinkNumber
 from sansio.bounded import RecentTable
@@ -35,11 +34,9 @@ class Meetings:
         again = before is not None and before.node == greeting.node and before.mesh == greeting.mesh
         return not in_session and (self._me < greeting.node or again)
 
-    def where(self, node: NodeId, path: Path) -> Iterable[tuple[LinkNumber, str]]:
-        """Every place at which a peer was met: where its session was made and wherever it greets."""
-        places = [(path.link, path.address)] if isinstance(path, LinkPath) else []
-        places += [place for place, seen in self.seen_at.items() if seen.node == node and place not in places]
-        return places
+    def where(self, node: NodeId) -> Iterable[tuple[LinkNumber, str]]:
+        """Every place from which somebody greets under that id: not proven, hence only hints."""
+        return [place for place, seen in self.seen_at.items() if seen.node == node]
 
     def lost(self, link: LinkNumber) -> None:
         """Forget a link that has gone."""

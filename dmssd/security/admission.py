@@ -172,8 +172,8 @@ class Joiner:
         return self._gives_up if self._ask_again is None else min(self._ask_again, self._gives_up)
 
     def _on_reached(self, peer: NodeId, chain: bytes | None, now: Instant) -> list[JoinerAction]:
-        if peer != self.token.issuer:
-            return []
+        if peer != self.token.issuer or self._reached:
+            return []  # told once for each path: one is enough
         try:
             genuine = verify_chain(chain or b"", self.token.mesh).node == peer
         except RemoteProtocolError:

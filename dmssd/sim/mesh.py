@@ -42,7 +42,7 @@ def quality_by_seed(seed: int) -> Quality:
     """What the cables are like: clean for every third seed; else some loss, duplication and reordering."""
     if seed % 3 == 0:
         return Quality()
-    rng = random.Random(f"{seed}/quality")
+    rng = random.Random(f"{seed}/quality")  # noqa: S311 - a simulation
     return Quality(loss=rng.uniform(0, 0.01), duplication=rng.uniform(0, 0.03), reordering=rng.uniform(0, 0.05))
 
 
