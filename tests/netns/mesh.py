@@ -180,6 +180,11 @@ class Table:
         held = [(link["ifname"], a["local"]) for link in ip_json(lab, node, "addr") for a in link["addr_info"]]
         return cls(tuple(sorted(routes)), tuple(sorted(nexthops)), tuple(sorted(held)))
 
+    @property
+    def programmed(self) -> tuple[str, ...]:
+        """The routes that dmssd wrote."""
+        return tuple(line for line in self.routes if "proto 201" in line)
+
 
 def link_local(lab: Lab, node: str, interface: str) -> str:
     """The link-local address of an interface; for one that has carrier."""

@@ -164,8 +164,8 @@ def test_between_nodes_that_are_not_adjacent_there_is_no_way_but_what_dmssd_prog
     lab.wait_ready()
     routes_become(lab, arcs(lab))
     assert mesh.pings(lab, "a", "d")
-    assert {node: len(Table.read(lab, node).routes) for node in lab.nodes} == {
-        node: len(table.routes) for node, table in held.items()
+    assert {node: len(Table.read(lab, node).programmed) for node in lab.nodes} == {
+        node: len(table.programmed) for node, table in held.items()
     }
 
 
