@@ -19,7 +19,7 @@ from dmssd.lab.lifecycle import take_down
 from routing.discovery import GREETING_CODEC, Greeting
 from sansio.ids import MeshId, NodeId
 from tests.netns import mesh
-from tests.netns.mesh import dmssd, rejected, rss_bytes, states, until
+from tests.netns.mesh import dmssd, rejected, rss_bytes, until
 
 pytestmark = pytest.mark.netns
 
@@ -105,7 +105,8 @@ def lab(line: Lab) -> Iterator[Lab]:
     lengths = {node: len(line.log(node).read_text()) for node in line.nodes}
     yield line
     assert [line.running()[node] for node in ("n1", "n2")] == pids
-    assert all(set(states(line, node).values()) == {"up"} for node in line.nodes)
+    # A suspicion may come of a busy machine, and is no verdict; a death would stand in the log.
+    until(lambda: mesh.all_up(line), "every node sees every other up")
     assert mesh.wrong_routes(line, mesh.arcs(line)) == []
     assert mesh.pings(line, "n1", "n3")
     for node in line.nodes:
