@@ -39,8 +39,14 @@ class Scene:
         self.token = self.book.create(self.founder.mesh, self.founder.identity.node, entropy_of("t"), NOW, uses=uses)
         self.identity = Identity(b"j" * 32)
         self.joiner = Joiner(self.token, self.identity, name, entropy_of("joiner"), NOW)
+        self.asked: bytes | None = None
 
     def reach(self) -> bytes:
+        if self.asked is None:
+            self.asked = self.first_reach()
+        return self.asked
+
+    def first_reach(self) -> bytes:
         (ask,) = self.joiner.handle(IssuerReached(self.founder.identity.node, self.founder.chain), NOW)
         assert isinstance(ask, Ask)
         assert ask.peer == self.founder.identity.node
@@ -92,6 +98,12 @@ def test_a_repeated_request_gets_the_same_certificate_after_the_issuers_restart(
     persist, first, _ = scene.issuer.on_request(scene.identity.node, request, NOW, capabilities=1, expiry=99)
     restarted = Issuer(scene.founder, TokenBook(persist.value, NOW), entropy_of("another start"))
     assert restarted.on_request(scene.identity.node, request, NOW) == [first]
+
+
+def test_an_issuer_reached_by_a_second_path_is_not_asked_twice():
+    scene = Scene()
+    scene.reach()
+    assert scene.joiner.handle(IssuerReached(scene.founder.identity.node, scene.founder.chain), NOW) == []
 
 
 def test_each_bad_token_is_refused_for_its_own_reason():
