@@ -10,6 +10,9 @@ two-way check, RFC 2328 10.5, with instance and link number added) and an echo w
 - another instance heard: *restarting* until it has proved both ways in its turn, which takes one round trip;
 - goodbye heard, link lost: down at once.
 
+Neighbours are asked on a common beat: each is drawn to the beat of the one asked before it, so that a node wakes up
+once per interval and not once per neighbour, and reads their answers together. A hello that is nearly due goes along.
+
 A neighbour that is down but paired is still asked, so that it is back one interval after it heals; one that has said
 nothing for a whole lease is forgotten, and discovery begins again.
 
@@ -50,7 +53,9 @@ NEIGHBOURS_MAX = 256
 LINKS_MAX = 256
 ECHOES_MAX = 16
 FAST_HELLOS_MAX = 60
-PIN_INTERVAL = Duration(1 * SECOND)
+PIN_INTERVAL = Duration(5 * SECOND)
+"""Between two confirmations of a neighbour's entry. The kernel doubts an entry after 15 s at the earliest (RFC 4861 10,
+REACHABLE_TIME and MIN_RANDOM_FACTOR) and gives it up some 8 s later: raised beyond that, silent drops heal late."""
 HELLO_BYTES_MAX = 256
 
 _Instance = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -269,6 +274,7 @@ class Adjacencies:
         self._metrics: dict[LinkNumber, int] = {}
         self._neighbours: dict[_Key, Neighbour] = {}
         self._timers: Deadlines[_Timer] = Deadlines()
+        self._beat = Instant(0)  # when echoes were last told to go out
         self._departed: RecentTable[NodeId, int] = RecentTable(NEIGHBOURS_MAX)  # instances that said goodbye
         self._leaving = False
 
@@ -510,9 +516,17 @@ class Adjacencies:
             neighbour.echoes.popitem(last=False)
         neighbour.echo_sent = now
         neighbour.judging = neighbour.up and len(neighbour.echoes) >= self._config.echo_misses
-        wait = self._verdict_wait(neighbour) if neighbour.judging else jittered(self._rng, self._config.echo_interval)
-        self._timers.set(("echo", *neighbour.key), after(now, wait))
+        due = after(now, self._verdict_wait(neighbour)) if neighbour.judging else self._next_echo(now)
+        self._timers.set(("echo", *neighbour.key), due)
         return SendEcho(neighbour.link, neighbour.address, nonce)
+
+    def _next_echo(self, last: Instant) -> Instant:
+        """One interval on, together with another neighbour where that costs at most a shorter interval."""
+        interval = self._config.echo_interval
+        early, late = after(last, Duration(interval // 2)), after(last, Duration(round(interval * (1 + JITTER))))
+        if not early <= self._beat <= late:
+            self._beat = after(last, jittered(self._rng, interval))
+        return self._beat
 
     def _verdict_wait(self, neighbour: Neighbour) -> Duration:
         wait = max(self._config.echo_wait, 4 * (neighbour.rtt or 0))
@@ -532,8 +546,7 @@ class Adjacencies:
         neighbour.excused = False
         if neighbour.judging and len(neighbour.echoes) < self._config.echo_misses:
             neighbour.judging = False
-            due = after(neighbour.echo_sent, jittered(self._rng, self._config.echo_interval))
-            self._timers.set(("echo", *neighbour.key), Instant(max(now, due)))
+            self._timers.set(("echo", *neighbour.key), Instant(max(now, self._next_echo(neighbour.echo_sent))))
         actions = self._judge(neighbour)
         if back and not neighbour.up:
             neighbour.fast_hellos = FAST_HELLOS_MAX
@@ -623,7 +636,15 @@ class Adjacencies:
                 neighbour.excused = True
             else:
                 actions += self._lose(neighbour, "echo lost")
-        return [*actions, self._echo(neighbour, now)]
+        actions.append(self._echo(neighbour, now))
+        if neighbour.up and self._is_hello_next(neighbour):
+            actions += self._hello(neighbour, now)
+        return actions
+
+    def _is_hello_next(self, neighbour: Neighbour) -> bool:
+        """Whether a hello would be due before the next echo: then it may as well go with this one."""
+        hello, echo = (self._timers.when((kind, *neighbour.key)) for kind in ("hello", "echo"))
+        return hello is not None and echo is not None and hello < echo
 
     def _on_lapse(self, neighbour: Neighbour, late: Duration, now: Instant) -> list[AdjacencyAction]:
         if late > self._config.hello_interval:

@@ -53,7 +53,7 @@ def init(target: Target, name: str) -> None:
 def join(target: Target, peer: str, token: str, name: str | None, timeout_s: float, leave_first: bool) -> None:
     """Become a member of the mesh that PEER belongs to.
 
-    PEER is HOST[:PORT], fe80::...%IF, %IF (whoever greets on that link) or the name that a neighbour's greeting gives.
+    PEER is %IF (whoever greets on that link), fe80::...%IF, or the name or id that a neighbour's greeting gives.
     """
     arguments = {
         "peer": peer,

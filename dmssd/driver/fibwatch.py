@@ -53,7 +53,7 @@ class FibWatch:
         found = False
         for _ in range(_DATAGRAMS_MAX):
             try:
-                self._socket.recv(0, socket.MSG_TRUNC)
+                self._socket.recv(1, socket.MSG_TRUNC)  # not 0, for which Python does not ask the kernel at all
                 found = True
             except BlockingIOError:
                 break
