@@ -24,6 +24,7 @@ from dmssd.security.sessions import Path, RoutedPath
 from routing.lsa import LinkNumber
 from sansio.core import Persist, Rejected, Wake
 from sansio.ids import NodeId
+from sansio.protocol import PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,17 @@ class GreetingHeard:
 
 @dataclass(frozen=True, slots=True)
 class PeerUp:
-    """A session with ``node`` stands. ``member``: it proved to belong to this mesh; else it is a stranger."""
+    """A session with ``node`` stands. ``member``: it proved to belong to this mesh; else it is a stranger.
+
+    ``protocol``: the highest that both ends speak (:mod:`sansio.protocol`).
+    """
 
     node: NodeId
     name: str
     path: Path
     member: bool
     restarted: bool
+    protocol: int = PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ from sansio.core import Persist, Rejected, Wake
 from sansio.errors import RemoteProtocolError
 from sansio.ids import MeshId, NodeId
 from sansio.instant import SECOND, Duration, Instant, after
+from sansio.protocol import PROTOCOL, PROTOCOL_FIRST, common
 
 DIRECT_BYTES_MAX = 1160
 """Plaintext that fits a datagram to a neighbour: 1,200 less the seal."""
@@ -108,6 +109,7 @@ class Node:
         self.links: dict[int, LinkUp] = {}
         self.names: dict[NodeId, str] = {me: settings.name}  # for people: greetings and LSAs are believed here
         self.certified: dict[NodeId, str] = {me: settings.name}  # for rules: what certificates say
+        self._spoken: dict[NodeId, int] = {me: PROTOCOL}  # in sessions with members
         self.restarts = Restarts(me, settings.liveness.daemon_missed_after)
         self._away: dict[NodeId, None] = {}  # members that gossip does not hold alive
         self._hops: Mapping[NodeId, int] = {}
@@ -146,6 +148,13 @@ class Node:
         if node in self._hops:
             return self._hops[node]
         return 1 if self.paths.direct(node) else None
+
+    def speaks(self, node: NodeId) -> int:
+        """The highest protocol to use with ``node``: as its session settled, else as its LSA says, else the first."""
+        if node in self._spoken:
+            return self._spoken[node]
+        lsa = self.linkstate.lsdb.get(node)
+        return common([lsa.protocol]) if lsa is not None else PROTOCOL_FIRST
 
     def _cores(self) -> tuple[_TimedCore, ...]:
         optional = (self.forwarder, self.processor)
@@ -232,6 +241,7 @@ class Node:
         if not event.member:
             return
         self.certified[event.node] = event.name
+        self._spoken[event.node] = event.protocol
         if event.restarted:
             self._pending += self.adjacencies.handle(adjacency.SessionRestarted(event.node), now)
         if isinstance(event.path, LinkPath):

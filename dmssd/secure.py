@@ -228,7 +228,7 @@ class SecureNode:
 
     def _on_session_up(self, up: sessions.SessionUp, now: Instant, out: list[NodeAction]) -> None:
         name = own_certificate(up.chain).name if up.member and up.chain is not None else ""
-        self._inner(PeerUp(up.peer, name, up.path, up.member, up.restarted), now, out)
+        self._inner(PeerUp(up.peer, name, up.path, up.member, up.restarted, up.protocol), now, out)
         self._admission_actions(self.admission.session_up(up, now), now, out)
 
     # Admission

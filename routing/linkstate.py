@@ -62,6 +62,7 @@ from sansio.deadlines import Deadlines
 from sansio.errors import RemoteProtocolError
 from sansio.ids import NodeId, short
 from sansio.instant import MILLISECOND, SECOND, Duration, Instant, after
+from sansio.protocol import PROTOCOL
 from sansio.reserve import ReservedCounter
 from sansio.wire import Codec
 
@@ -308,7 +309,7 @@ class LinkState:
             Adjacency(neighbour, link, remote_link, metric)
             for (neighbour, link, remote_link), metric in self._adjacent.items()
         )
-        return Lsa(self._me, sequence, self._name, tuple(adjacencies), self._prefixes)
+        return Lsa(self._me, sequence, self._name, tuple(adjacencies), self._prefixes, protocol=PROTOCOL)
 
     def _is_held(self, now: Instant) -> bool:
         if self._held_until is not None and (now >= self._held_until or self._has_recovered()):

@@ -7,6 +7,7 @@
     adjacencies  | one per usable link: neighbour, link, remote_link, metric
     prefixes     | what is reachable at this node, address and length
     flags        | bit set, none defined yet
+    protocol     | the highest protocol that the origin speaks (:mod:`sansio.protocol`); 0.1.0 leaves it out
 
 An adjacency counts only if both ends advertise it with each other's link numbers (OSPF's two-way check, RFC 2328
 16.1 (2b)): a link seen one way carries nothing. The proof beside the body (signature and certificates) is opaque
@@ -19,6 +20,7 @@ from typing import Annotated, NewType, Protocol
 import msgspec
 
 from sansio.ids import NodeId, WireNodeId
+from sansio.protocol import PROTOCOL_FIRST, WireProtocol
 from sansio.wire import WIRE, Codec
 
 METRIC_MAX = 2**24 - 1
@@ -66,6 +68,7 @@ class Lsa(msgspec.Struct, **WIRE):
     adjacencies: Annotated[tuple[Adjacency, ...], msgspec.Meta(max_length=ADJACENCIES_MAX)]
     prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=PREFIXES_MAX)]
     flags: int = 0
+    protocol: WireProtocol = PROTOCOL_FIRST
 
 
 class SignedLsa(msgspec.Struct, **WIRE):

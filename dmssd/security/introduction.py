@@ -7,6 +7,7 @@
     key          | the Ed25519 public key, whose hash is the NodeId
     binding      | its signature over the X25519 static key that this handshake uses
     chain        | the certificate chain of the mesh the sender belongs to
+    protocol     | the highest protocol that the sender speaks (:mod:`sansio.protocol`); 0.1.0 leaves it out
 
 The binding is demanded of members too. A certificate names an X25519 key as well, but on its issuer's word: were that
 enough, an admin of any mesh could certify its own static key under somebody else's identity.
@@ -32,6 +33,7 @@ from dmssd.security.identity import signature_holds
 from dmssd.security.transport import INDEX_BYTES
 from sansio.errors import RemoteProtocolError
 from sansio.ids import MeshId, NodeId, node_id
+from sansio.protocol import PROTOCOL, PROTOCOL_FIRST, WireProtocol, common
 from sansio.wire import WIRE, Codec
 
 INSTANCE_BYTES = 8
@@ -47,6 +49,7 @@ class Introduction(msgspec.Struct, **WIRE):
     key: WireKey
     binding: WireSignature
     chain: Annotated[bytes, msgspec.Meta(max_length=CHAIN_BYTES_MAX)]
+    protocol: WireProtocol = PROTOCOL_FIRST
 
 
 INTRODUCTION_CODEC: Codec[Introduction] = Codec(Introduction)
@@ -54,7 +57,10 @@ INTRODUCTION_CODEC: Codec[Introduction] = Codec(Introduction)
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """Who a finished handshake was with. ``member``: of our mesh, proved by ``chain``."""
+    """Who a finished handshake was with.
+
+    ``member``: of our mesh, proved by ``chain``. ``protocol``: the highest that both speak.
+    """
 
     node: NodeId
     x25519: bytes
@@ -62,13 +68,16 @@ class Met:
     generation: int
     chain: bytes | None
     member: bool
+    protocol: int = PROTOCOL
 
 
 def introduce(me: Credentials, instance: bytes, generation: int, index: bytes) -> bytes:
     """Our introduction in the handshake that it knows by ``index``."""
     identity = me.identity
     binding = identity.sign(BINDING_CONTEXT, identity.x25519)
-    return INTRODUCTION_CODEC.encode(Introduction(instance, generation, index, identity.key, binding, me.chain))
+    return INTRODUCTION_CODEC.encode(
+        Introduction(instance, generation, index, identity.key, binding, me.chain, PROTOCOL)
+    )
 
 
 def meet(payload: bytes, x25519: bytes, index: bytes, mesh: MeshId) -> Met:
@@ -86,7 +95,7 @@ def meet(payload: bytes, x25519: bytes, index: bytes, mesh: MeshId) -> Met:
         raise RemoteProtocolError("handshake", "session key is not bound to the identity")
     node = node_id(said.key)
     member = is_member(said.chain, node, x25519, mesh)
-    return Met(node, x25519, said.instance, said.generation, said.chain or None, member)
+    return Met(node, x25519, said.instance, said.generation, said.chain or None, member, common([said.protocol]))
 
 
 def is_member(chain: bytes | None, node: NodeId, x25519: bytes, mesh: MeshId) -> bool:

@@ -8,6 +8,7 @@ from dmssd.security.certificate import Credentials
 from routing.lsa import LinkNumber
 from sansio.core import Rejected, Wake
 from sansio.ids import NodeId, short
+from sansio.protocol import PROTOCOL
 
 
 class LinkPath(msgspec.Struct, frozen=True, tag=True):  # a struct, so that a record can tell the two apart
@@ -113,6 +114,7 @@ class SessionUp:
 
     Given once for each path; again where its standing changed. ``chain`` is what it showed; it holds for our mesh if
     ``member``, and is unverified if not. ``restarted``: a live session was displaced by one of a new start of the peer.
+    ``protocol``: the highest that both ends speak.
     """
 
     peer: NodeId
@@ -120,6 +122,7 @@ class SessionUp:
     chain: bytes | None
     member: bool
     restarted: bool
+    protocol: int = PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)

@@ -508,7 +508,7 @@ class Sessions:
         assert peer.current is not None
         met = peer.current.met
         remember(peer.announced, path)
-        return [SessionUp(peer.node, path, met.chain, met.member, restarted)]
+        return [SessionUp(peer.node, path, met.chain, met.member, restarted, met.protocol)]
 
     def _choose(self, peer: Peer) -> None:
         """Send by the highest ranked confirmed session; by an unconfirmed one of ours only if there is no other."""

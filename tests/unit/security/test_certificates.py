@@ -114,7 +114,7 @@ def test_a_chain_that_would_not_fit_a_datagram_is_not_issued():
 
 
 def test_an_introduction_with_the_longest_chain_fits_a_handshake_datagram():
-    longest = Introduction(bytes(8), 2**63 - 1, bytes(4), bytes(32), bytes(64), bytes(CHAIN_BYTES_MAX))
+    longest = Introduction(bytes(8), 2**63 - 1, bytes(4), bytes(32), bytes(64), bytes(CHAIN_BYTES_MAX), 2**16 - 1)
     keys_and_tags, header = 32 + 48 + 16, 10  # XX message 2, IK message 1
     assert len(INTRODUCTION_CODEC.encode(longest)) + keys_and_tags + header <= DATAGRAM_BYTES_MAX
 
