@@ -167,7 +167,9 @@ class Node:
             held = linkstate.OriginationHeld(after(now, HOLD_ORIGINATION))
             self._pending += self.linkstate.handle(held, now)
         self._pending += self.swim.handle(swim.Started(), now)
-        self._pending += self.linkstate.handle(linkstate.PrefixesSet(self.settings.prefixes), now)
+        self._pending += self.linkstate.handle(
+            linkstate.PrefixesSet(self.settings.prefixes + self.settings.announce), now
+        )
 
     # Events from outside
 

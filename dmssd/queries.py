@@ -33,6 +33,7 @@ class Surroundings:
     started: Instant
     rejected: dict[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    guard: Mapping[str, Any] = field(default_factory=dict)
 
 
 def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
@@ -43,6 +44,8 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
         counts[STATE_SHOWN[member.state]] += 1
     neighbours = _neighbours(node)
     reasons = _reasons(node, neighbours)
+    if around.guard.get("problem"):
+        reasons.append(f"forwarding is not guarded: {around.guard['problem']}; next: dmssd doctor")
     return {
         "node": node.me.hex(),
         "name": node.settings.name,
@@ -185,6 +188,11 @@ def config(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
     return dict(around.config)
 
 
+def guard(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """The nftables table that keeps this machine from being an open router."""
+    return dict(around.guard)
+
+
 def greeters(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
     """Who greets on this node's links, members and strangers alike: the names that ``dmssd join`` takes."""
     node = secure.node
@@ -214,6 +222,7 @@ QUERIES: dict[str, Query] = {
         routes,
         roles,
         config,
+        guard,
         greeters,
     )
 }

@@ -11,7 +11,10 @@ ROLES = ("fd", "tp")
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """``prefixes`` are the node's own addresses; ``tps`` names (or hex ids) of the members that compute for all."""
+    """``prefixes`` are the node's own addresses, ``announce`` what lies behind it.
+
+    ``tps`` are names (or hex ids) of the members that compute for all.
+    """
 
     name: str
     prefixes: tuple[Prefix, ...] = ()
@@ -20,3 +23,4 @@ class NodeSettings:
     mwt: str = "shortest"
     liveness: AdjacencyConfig = field(default_factory=AdjacencyConfig)
     swim: SwimConfig = field(default_factory=SwimConfig)
+    announce: tuple[Prefix, ...] = ()

@@ -74,6 +74,7 @@ QUERIES: Mapping[str, tuple[str, Mapping[str, Argument]]] = {
     "/roles": ("roles", {}),
     "/config": ("config", {}),
     "/greeters": ("greeters", {}),
+    "/guard": ("guard", {}),
 }
 """Path below the prefix -> name of the query, its parameters."""
 

@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "member": ("member", "Who belongs to the mesh."),
     "network": ("network", "The graphs: global topology, MWT, SPT-ECMP."),
     "route": ("route", "What this node has programmed."),
+    "guard": ("guard", "The nftables table that keeps this machine from being an open router."),
     "role": ("role", "The µ-services of this node."),
     "config": ("config", "Check configuration files; show what is in effect."),
     "event": ("event", "What happens, as it happens."),

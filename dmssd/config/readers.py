@@ -137,12 +137,31 @@ def _host_address(
     return str(address)
 
 
-def array(read_item: Reader[T], distinct: bool = False) -> Reader[tuple[T, ...]]:
-    """A list of values; ``distinct``: none twice."""
+def prefix(value: object, path: str) -> str:
+    """A prefix that a node can announce, in its normal form; a plain address is one of full length."""
+    allowed = 'a prefix such as "10.1.0.0/16" or "fd00:1::/48"'
+    if not isinstance(value, str):
+        raise problem(path, allowed, value)
+    try:
+        network = ipaddress.ip_network(value)
+    except ValueError as mistake:
+        if "host bits" in str(mistake):
+            meant = ipaddress.ip_network(value, strict=False)
+            raise ConfigError(path, f"{shown(value)} has host bits set: write {meant}") from None
+        raise problem(path, allowed, value) from None
+    if network.prefixlen and (network.is_multicast or network.is_loopback or network.is_link_local):
+        raise problem(path, f"{allowed} that other nodes can reach", value)
+    return str(network)
+
+
+def array(read_item: Reader[T], distinct: bool = False, items_max: int | None = None) -> Reader[tuple[T, ...]]:
+    """A list of values; ``distinct``: none twice; no more than ``items_max``."""
 
     def read(value: object, path: str) -> tuple[T, ...]:
         if not isinstance(value, list):
             raise problem(path, "a list", value)
+        if items_max is not None and len(value) > items_max:
+            raise ConfigError(path, f"has {len(value)} entries, {items_max} are allowed: say it with fewer")
         items = tuple(read_item(item, f"{path}[{position}]") for position, item in enumerate(value))
         for position, item in enumerate(items):
             if distinct and item in items[:position]:

@@ -25,6 +25,7 @@ from dmssd.config.readers import (
     one_of,
     optional_table,
     own_name,
+    prefix,
     required,
     setting,
     socket_path,
@@ -35,7 +36,10 @@ from sansio.errors import ConfigError
 
 ROLES = ("fd", "tp")
 MWT_POLICIES = ("shortest", "spanning")
+GUARD_POLICIES = ("strict", "links", "off")
 METRIC_DEFAULT = 10
+ANNOUNCED_MAX = 60
+"""Prefixes of one node: an LSA holds 64, four are left for its own addresses and default routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,16 @@ class Config:
 
     address6: str | None = setting(None, address6)
     """This node's own IPv6 address in the mesh, announced as a /128; none: not reachable over IPv6."""
+
+    announce: tuple[str, ...] = setting((), array(prefix, distinct=True, items_max=ANNOUNCED_MAX))
+    """Prefixes that lie behind this node, for all others to send here: ``["10.1.0.0/16"]``. They are withdrawn when the
+    node leaves the mesh, and stay when its daemon stops. Of several nodes that announce one the nearest is used."""
+
+    guard: str = setting("strict", one_of(*GUARD_POLICIES))
+    """Which forwarding an nftables table of dmssd's own keeps out. ``links``: what comes from or goes to a link of the
+    mesh and has its other end neither there nor in an announced prefix. ``strict``: beside that IPv6 between other
+    interfaces, where it was dmssd that switched IPv6 forwarding on; choose ``links`` if another program routes IPv6
+    here. ``off``: nothing; then a firewall of yours must do it, or this machine is a router for everybody."""
 
     roles: tuple[str, ...] = setting(ROLES, array(one_of(*ROLES), distinct=True))
     """What this node may do: ``fd`` forward traffic, ``tp`` compute for others when ``mesh.tp`` names it. Without

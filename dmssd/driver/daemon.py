@@ -18,6 +18,7 @@ from dmssd.config.schema import Config, plain
 from dmssd.driver import clock
 from dmssd.driver.devices import DeviceSettings, KernelDevices
 from dmssd.driver.disk import Store
+from dmssd.driver.guard import guard_shown
 from dmssd.driver.links import LinkRule
 from dmssd.driver.loop import Runner
 from dmssd.driver.record import EventCodec, Recorder
@@ -104,7 +105,8 @@ class Daemon:
         query = QUERIES.get(name)
         if query is None:
             raise RequestError(f"this version knows no query {name!r}")
-        around = replace(self._around, rejected=self._around.rejected | self._devices.dropped)
+        guard = guard_shown(self._config.guard, self._devices.guard)
+        around = replace(self._around, rejected=self._around.rejected | self._devices.dropped, guard=guard)
         return query(self.secure, around, arguments, clock.now())
 
     async def request(self, verb: str, arguments: Mapping[str, Any]) -> Any:
@@ -194,7 +196,12 @@ def node_settings(config: Config) -> NodeSettings:
             hello_lease=Duration(liveness.hello_lease_s * SECOND),
         ),
         swim=SwimConfig(period=Duration(config.swim.period_ms * MILLISECOND)),
+        announce=_announced(config),
     )
+
+
+def _announced(config: Config) -> tuple[Prefix, ...]:
+    return tuple(Prefix.parse(prefix) for prefix in config.announce)
 
 
 def _device_settings(config: Config, identity: Identity) -> DeviceSettings:
@@ -205,6 +212,8 @@ def _device_settings(config: Config, identity: Identity) -> DeviceSettings:
         address4=ip_address(config.address4).packed if config.address4 else None,
         address6=ip_address(config.address6).packed if config.address6 else None,
         hash_seed=int.from_bytes(digest, "big") or 1,
+        guard=config.guard,
+        announced=_announced(config),
     )
 
 

@@ -10,6 +10,7 @@ from dmssd.driver.disk import Store
 from dmssd.driver.echo import EchoSocket
 from dmssd.driver.fib import KernelFib
 from dmssd.driver.fibwatch import FibWatch
+from dmssd.driver.guard import Guard, remove_leftover
 from dmssd.driver.kernel import KernelSettings, require_capabilities
 from dmssd.driver.links import LinkRule, Links, LinksRead, LinkStatus
 from dmssd.driver.loop import FibSuspect, Source
@@ -19,20 +20,29 @@ from dmssd.driver.rtnetlink import Link
 from dmssd.driver.udp import UdpSocket
 from dmssd.events import LinkDown, LinkUp, NodeEvent, PinNeighbour, SendDatagram, SendEcho
 from routing.fib import FibOperation, Installed
-from routing.lsa import LinkNumber
+from routing.lsa import LinkNumber, Prefix
+from sansio.errors import ConfigError
+
+IPV6_OPENED_KEY = "ipv6-opened"
+"""Holds the boot id of the last start of the machine at which it was this daemon that switched IPv6 forwarding on."""
 
 _log = logging.getLogger("dmssd")
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """``address4`` and ``address6`` are packed; ``hash_seed`` (32 bits, not 0) should differ between nodes."""
+    """``address4`` and ``address6`` are packed; ``hash_seed`` (32 bits, not 0) should differ between nodes.
+
+    ``guard`` is one of ``config.schema.GUARD_POLICIES``; ``announced`` are the prefixes that it lets through.
+    """
 
     port: int
     links: tuple[LinkRule, ...]
     address4: bytes | None
     address6: bytes | None
     hash_seed: int
+    guard: str = "strict"
+    announced: tuple[Prefix, ...] = ()
 
 
 class KernelDevices:
@@ -49,10 +59,17 @@ class KernelDevices:
             self._echo = EchoSocket()
             opened.callback(self._echo.close)
             kernel = KernelSettings(self._netlink)
+            self.guard = _guard(settings, self._netlink, kernel, store)
+            if self.guard is not None:
+                opened.callback(self.guard.close)
+            cover = self.guard.cover if self.guard is not None else lambda _: None
+            self._links = Links(self._netlink, settings.links, lambda link: _prepare(kernel, link), cover)
+            opened.callback(self._links.close)
+            # Before anything is switched on: a board must not be an open router for a moment.
+            if problem := cover([link.name for link, _ in self._links.selected()]):
+                raise ConfigError("guard", f'{problem}, or set guard = "off" if a firewall of yours does its work')
             addresses = [address for address in (settings.address4, settings.address6) if address is not None]
             self.lacking = kernel.prepare_node(addresses, settings.hash_seed)
-            self._links = Links(self._netlink, settings.links, lambda link: _prepare(kernel, link))
-            opened.callback(self._links.close)
             self._watch = FibWatch(self._netlink.port)
             opened.callback(self._watch.close)
             self._close = opened.pop_all().close
@@ -79,7 +96,8 @@ class KernelDevices:
 
     def sources(self) -> Sequence[Source]:
         """Link changes first: what arrives on a link that has gone is then refused."""
-        return (_LinkSource(self), self._watch, self._echo, self._udp)
+        guard = () if self.guard is None else (self.guard,)
+        return (_LinkSource(self), *guard, self._watch, self._echo, self._udp)
 
     def start(self) -> Sequence[NodeEvent | FibSuspect]:
         """What the last daemon left in the table, then the links."""
@@ -142,6 +160,17 @@ class KernelDevices:
                 _log.warning("link %s is not used: its multicast group cannot be joined (%s)", event.name, problem)
             return False
         return True
+
+
+def _guard(settings: DeviceSettings, netlink: NetlinkSocket, kernel: KernelSettings, store: Store) -> Guard | None:
+    if settings.guard == "off":
+        remove_leftover()
+        return None
+    boot = kernel.boot_id().encode()
+    if not kernel.forwards_ipv6():
+        store.write(IPV6_OPENED_KEY, boot)
+    opened_by_us = store.read(IPV6_OPENED_KEY) == boot
+    return Guard(netlink, settings.announced, closes_ipv6=settings.guard == "strict" and opened_by_us)
 
 
 def _prepare(kernel: KernelSettings, link: Link) -> str | None:

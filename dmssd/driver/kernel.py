@@ -91,6 +91,14 @@ class KernelSettings:
         self._add_addresses(addresses)
         return [] if seeded else ["net/ipv4/fib_multipath_hash_seed"]
 
+    def forwards_ipv6(self) -> bool:
+        """Whether IPv6 forwarding is on: for all interfaces together, as Linux has it."""
+        return self._sysctl.read("net", "ipv6", "conf", "all", "forwarding") == "1"
+
+    def boot_id(self) -> str:
+        """Changes at every start of the machine."""
+        return self._sysctl.read("kernel", "random", "boot_id") or ""
+
     def prepare_link(self, link: rtnetlink.Link) -> str | None:
         """Prepare one interface for being a link; ``None``, or what is in the way."""
         if "/" in link.name or link.name in (".", ".."):

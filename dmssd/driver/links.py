@@ -56,19 +56,26 @@ class Links:
     """The links of this node.
 
     ``prepare`` is called for each interface before it may become one, until it answers ``None`` and not with what is
-    in the way.
+    in the way. ``cover`` is called at each reading with the names of all, before that: what it answers is in the way of
+    every one that is not prepared yet.
     """
 
     def __init__(
-        self, netlink: NetlinkSocket, rules: Sequence[LinkRule], prepare: Callable[[rtnetlink.Link], str | None]
+        self,
+        netlink: NetlinkSocket,
+        rules: Sequence[LinkRule],
+        prepare: Callable[[rtnetlink.Link], str | None],
+        cover: Callable[[Sequence[str]], str | None] = lambda _: None,
     ) -> None:
         self._netlink = netlink
         self._rules = tuple(rules)
         self._prepare = prepare
+        self._cover = cover
         self._prepared: set[tuple[LinkNumber, str]] = set()
         self._up: dict[LinkNumber, LinkUp] = {}
         self.table: dict[LinkNumber, LinkStatus] = {}
-        self._monitor = NetlinkMonitor(rtnetlink.RTMGRP_LINK | rtnetlink.RTMGRP_IPV6_IFADDR)
+        groups = rtnetlink.RTMGRP_LINK | rtnetlink.RTMGRP_IPV4_IFADDR | rtnetlink.RTMGRP_IPV6_IFADDR
+        self._monitor = NetlinkMonitor(groups)
 
     def fileno(self) -> int:
         """For the event loop."""
@@ -112,12 +119,17 @@ class Links:
         self._up = up
         return (*downs, *ups)
 
-    def _usable(self) -> dict[LinkNumber, LinkUp]:
+    def selected(self) -> list[tuple[rtnetlink.Link, int]]:
+        """The interfaces that the configuration selects, each with its metric."""
         chosen: list[tuple[rtnetlink.Link, int]] = []
         for link in rtnetlink.links(self._netlink):
             metric = self._metric(link.name)
             if metric is not None and len(chosen) < LINKS_MAX:
                 chosen.append((link, metric))
+        return chosen
+
+    def _usable(self) -> dict[LinkNumber, LinkUp]:
+        chosen = self.selected()
         problems = self._prepare_new([link for link, _ in chosen])
         addressed = {
             address.link
@@ -140,10 +152,11 @@ class Links:
         # By number and name: settings belong to the name, and a number is given out again.
         self._prepared &= {(link.number, link.name) for link in links}
         problems: dict[LinkNumber, str] = {}
+        uncovered = self._cover([link.name for link in links])
         for link in links:
             if (link.number, link.name) in self._prepared:
                 continue
-            problem = self._prepare(link)
+            problem = uncovered or self._prepare(link)
             if problem is None:
                 self._prepared.add((link.number, link.name))
             else:

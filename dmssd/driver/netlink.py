@@ -200,9 +200,9 @@ class NetlinkSocket:
 class NetlinkMonitor:
     """A socket that the kernel announces changes on."""
 
-    def __init__(self, groups: int) -> None:
+    def __init__(self, groups: int, protocol: int = socket.NETLINK_ROUTE) -> None:
         self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
         )
         self._socket.bind((0, groups))
 

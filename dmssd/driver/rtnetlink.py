@@ -31,6 +31,7 @@ RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
 RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_GETNEXTHOP = 104, 105, 106
 
 RTMGRP_LINK = 0x1
+RTMGRP_IPV4_IFADDR = 0x10
 RTMGRP_IPV6_IFADDR = 0x100
 
 IFF_UP, IFF_RUNNING, IFF_LOWER_UP = 0x1, 0x40, 0x10000
@@ -44,11 +45,12 @@ _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEXTHOP = struct.Struct("=BBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
 _GROUP_MEMBER = struct.Struct("=IBBH")
+_MULTIPATH_HOP = struct.Struct("=HBBi")
 
 _IFLA_IFNAME = 3
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
-_RTA_DST, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_NH_ID = 1, 6, 7, 30
+_RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_NH_ID = 1, 4, 6, 7, 9, 30
 _NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_GATEWAY = 1, 2, 5, 6
 _NDA_DST, _NDA_LLADDR = 1, 2
 _RT_TABLE_MAIN, _RTN_UNICAST = 254, 1
@@ -253,6 +255,32 @@ def routes(netlink: NetlinkSocket) -> dict[Prefix, int]:
             prefix = Prefix(values.get(_RTA_DST, bytes(bytes_)), length)
             found[prefix] = struct.unpack("=I", group)[0] if group else 0
     return found
+
+
+def foreign_routes(netlink: NetlinkSocket) -> list[tuple[Prefix, str]]:
+    """The unicast routes of others in the main table, as (prefix, interface): several where one has several."""
+    names = {link.number: link.name for link in links(netlink)}
+    found: list[tuple[Prefix, str]] = []
+    for family, bytes_ in ((socket.AF_INET, 4), (socket.AF_INET6, 16)):
+        for body in netlink.dump(Message(RTM_GETROUTE, _ROUTE.pack(family, 0, 0, 0, _RT_TABLE_MAIN, 0, 0, 0, 0))):
+            _, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
+            if protocol == FIB_PROTOCOL or table != _RT_TABLE_MAIN or kind != _RTN_UNICAST:
+                continue
+            values = attributes(body, _ROUTE.size)
+            prefix = Prefix(values.get(_RTA_DST, bytes(bytes_)), length)
+            found += [(prefix, names[number]) for number in _route_links(values) if number in names]
+    return found
+
+
+def _route_links(values: dict[int, bytes]) -> list[LinkNumber]:
+    if _RTA_OIF in values:
+        return [LinkNumber(struct.unpack("=I", values[_RTA_OIF])[0])]
+    hops, numbers = values.get(_RTA_MULTIPATH, b""), []
+    while len(hops) >= _MULTIPATH_HOP.size:
+        length, _, _, number = _MULTIPATH_HOP.unpack_from(hops)
+        numbers.append(LinkNumber(number))
+        hops = hops[max(length + 3 & ~3, _MULTIPATH_HOP.size) :]
+    return numbers
 
 
 def _family(packed: bytes) -> int:

@@ -18,6 +18,8 @@ name = "Denver-1"
 port = 4800
 address4 = "10.5.0.3"
 address6 = "FD00:0005:0::3"
+announce = ["10.1.0.0/16", "FD00:1::/48", "10.2.0.1"]
+guard = "links"
 roles = ["fd"]
 
 [record]
@@ -68,6 +70,8 @@ def test_every_setting_of_a_full_file_arrives(tmp_path: Path) -> None:
         port=4800,
         address4="10.5.0.3",
         address6="fd00:5::3",
+        announce=("10.1.0.0/16", "fd00:1::/48", "10.2.0.1/32"),
+        guard="links",
         roles=("fd",),
         record=RecordSettings(Path("/srv/record"), 2),
         mesh=schema.MeshSettings(("Chicago", "0123456789abcdef0123456789abcdef01234567"), "spanning"),
@@ -172,6 +176,14 @@ def test_a_value_may_replace_a_table_only_to_be_refused(tmp_path: Path) -> None:
         ("address6 = 'fe80::1'", "address6", "that other nodes can reach"),
         ("address6 = 'fd00::1%eth0'", "address6", "that other nodes can reach"),
         ("address6 = '::'", "address6", "that other nodes can reach"),
+        ("announce = '10.1.0.0/16'", "announce", "must be a list"),
+        ("announce = ['10.1.0.1/16']", "announce[0]", "has host bits set: write 10.1.0.0/16"),
+        ("announce = ['10.1/16']", "announce[0]", "must be a prefix"),
+        ("announce = [10]", "announce[0]", "must be a prefix"),
+        ("announce = ['224.0.0.0/4']", "announce[0]", "that other nodes can reach"),
+        ("announce = ['10.1.0.0/16', '10.1.0.0/16']", "announce[1]", "listed twice"),
+        (f"announce = {[f'10.{n}.0.0/16' for n in range(61)]}", "announce", "has 61 entries, 60 are allowed"),
+        ("guard = false", "guard", 'one of "strict", "links", "off"'),
         ("roles = ['fd', 'sm']", "roles[1]", 'one of "fd", "tp"'),
         ("roles = ['fd', 'fd']", "roles[1]", "listed twice"),
         ("roles = 'fd'", "roles", "must be a list"),
