@@ -22,7 +22,7 @@ def sim() -> None:
 @click.option("--nodes", type=click.IntRange(2, shapes.NODES_MAX), default=16, show_default=True)
 @click.option("--seconds", type=click.FloatRange(6), default=60, show_default=True, help="Simulated time.")
 @click.option("--faults", type=click.IntRange(0, 1000), default=5, show_default=True)
-@click.option("--shape", help="line:N ring:N grid:RxC star:N full:N random:N; by default the seed chooses.")
+@click.option("--shape", help=f"{shapes.KNOWN}; by default the seed chooses.")
 def run(seed: int, nodes: int, seconds: float, faults: int, shape: str | None) -> None:
     """Run one world: a cold start, faults with the safety checkers on, then healing and convergence.
 

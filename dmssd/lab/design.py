@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from dmssd.lab.errors import LabError
-from dmssd.lab.shapes import Shape, neighbours
+from dmssd.lab.shapes import Shape, attached, neighbours
 
 INTERFACE_CHARS_MAX = 15
 """IFNAMSIZ without its zero byte."""
@@ -31,8 +31,15 @@ class LabNode(msgspec.Struct, frozen=True):
     address6: str
 
 
+class LabSegment(msgspec.Struct, frozen=True):
+    """A bridge that nodes share, in a namespace of its own; no daemon runs there."""
+
+    name: str
+    namespace: str
+
+
 class LabLink(msgspec.Struct, frozen=True):
-    """One veth pair: the node, interface and metric at either end."""
+    """One veth pair: the node, interface and metric at either end. ``b`` may be a segment: then it is a port of it."""
 
     a: str
     a_interface: str
@@ -60,6 +67,16 @@ class Design(msgspec.Struct, frozen=True):
     tps: tuple[str, ...]
     founder: str
     admissions: tuple[Admission, ...]
+    segments: tuple[LabSegment, ...] = ()
+
+    @property
+    def places(self) -> tuple[LabNode | LabSegment, ...]:
+        """Everything that has a namespace."""
+        return (*self.nodes, *self.segments)
+
+    def place(self, name: str) -> LabNode | LabSegment:
+        """The node or segment of that name; LabError if there is none."""
+        return next((segment for segment in self.segments if segment.name == name), None) or self.node(name)
 
     def node(self, name: str) -> LabNode:
         """The node of that name; LabError, naming some that exist, if there is none."""
@@ -70,8 +87,8 @@ class Design(msgspec.Struct, frozen=True):
         raise LabError(f"lab {self.name} has no node '{name}'; it has {known}{' ...' if len(self.nodes) > 12 else ''}")
 
     def between(self, a: str, b: str) -> tuple[LabLink, ...]:
-        """Every link that joins the two; LabError if none does."""
-        self.node(a), self.node(b)
+        """Every link that joins the two; LabError if none does. Either may be a segment."""
+        self.place(a), self.place(b)
         found = tuple(link for link in self.links if {link.a, link.b} == {a, b} and a != b)
         if not found:
             raise LabError(f"no link joins {a} and {b} in lab {self.name}; see dmssd lab status {self.name}")
@@ -102,7 +119,8 @@ def design(shape: Shape, name: str, tp: int) -> Design:
     links = _links(shape)
     tps = choose_tps(shape, tp)
     founder = tps[0] if tps else shape.nodes[0]
-    return Design(name, shape.title, nodes, links, tps, founder, _admissions(shape, links, founder))
+    segments = tuple(LabSegment(segment, f"dmssd-{name}-{segment}") for segment in shape.segments)
+    return Design(name, shape.title, nodes, links, tps, founder, _admissions(shape, links, founder), segments)
 
 
 def interface_name(peer: str, number: int, taken: Sequence[str]) -> str:
@@ -126,7 +144,7 @@ def _shortened(name: str, chars_max: int) -> str:
 
 
 def _links(shape: Shape) -> tuple[LabLink, ...]:
-    taken: dict[str, list[str]] = {node: [] for node in shape.nodes}
+    taken: dict[str, list[str]] = {place: [] for place in (*shape.nodes, *shape.segments)}
     numbers: dict[frozenset[str], int] = {}
     links: list[LabLink] = []
     for edge in shape.edges:
@@ -160,14 +178,15 @@ def _admissions(shape: Shape, links: Sequence[LabLink], founder: str) -> tuple[A
         for node in beside[member]:
             if node not in members:
                 peer = next(other for other in reversed(members) if other in beside[node])
-                admissions.append(Admission(node, peer, _interface_to(links, node, peer)))
+                admissions.append(Admission(node, peer, _interface_to(shape, links, node, peer)))
                 members.append(node)
     return tuple(admissions)
 
 
-def _interface_to(links: Sequence[LabLink], node: str, peer: str) -> str:
+def _interface_to(shape: Shape, links: Sequence[LabLink], node: str, peer: str) -> str:
+    shared = [segment for segment, members in attached(shape).items() if node in members and peer in members]
     for link in links:
-        if (link.a, link.b) == (node, peer):
+        if link.a == node and (link.b == peer or link.b in shared):
             return link.a_interface
         if (link.b, link.a) == (node, peer):
             return link.b_interface

@@ -67,7 +67,7 @@ def apply(plan: Design, before: Sequence[Fault], after: Sequence[Fault]) -> None
     """Make the kernel match ``after``, given that it matched ``before``; all namespaces concerned at the same time."""
     old, new = deaf(plan, before), deaf(plan, after)
     running = []
-    for node in plan.nodes:
+    for node in plan.places:
         if old.get(node.name, []) != new.get(node.name, []):
             argv = [*inside(plumbing.namespace_path(node.namespace)), "nft", "-f", "-"]
             child = subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -86,10 +86,10 @@ def _apply_downs(plan: Design, before: Sequence[Fault], after: Sequence[Fault]) 
     old, new = downed(plan, before), downed(plan, after)
     for node, interface in new:
         if (node, interface) not in old:
-            plumbing.set_link(plan.node(node).namespace, interface, up=False)
+            plumbing.set_link(plan.place(node).namespace, interface, up=False)
     for node, interface in old:
         if (node, interface) not in new:
-            plumbing.set_link(plan.node(node).namespace, interface, up=True)
+            plumbing.set_link(plan.place(node).namespace, interface, up=True)
 
 
 def without(faults: Sequence[Fault], a: str | None, b: str | None) -> list[Fault]:

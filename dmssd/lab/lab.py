@@ -338,7 +338,7 @@ class Lab:
         """Take faults back: all, those that concern ``a``, or those between ``a`` and ``b``. Returns those healed."""
         for node in (a, b):
             if node is not None:
-                self.design.node(node)
+                self.design.place(node)
         with self._file.locked():
             state = self.state()
             left = faults.without(state.faults, a, b)

@@ -74,7 +74,7 @@ def take_down(name: str) -> list[str]:
             if state.owner is not None and state.owner != processes.myself() and processes.alive(state.owner):
                 raise LabError(_in_use(name, state.owner.pid))
             processes.end(state.processes.values())
-            namespaces += [node.namespace for node in state.design.nodes if node.namespace not in namespaces]
+            namespaces += [place.namespace for place in state.design.places if place.namespace not in namespaces]
         strangers = processes.living_in(plumbing.namespace_path(namespace) for namespace in namespaces)
         plumbing.remove(namespaces)
         for directory in [file.directory, *_abandoned(name)]:

@@ -14,6 +14,7 @@ from dmssd.lab.design import Design
 from dmssd.lab.errors import LabError
 from dmssd.lab.processes import inside
 
+BRIDGE = "bridge"
 UP_SCRIPT = """
 for setting in /proc/sys/net/ipv6/conf/*/accept_dad; do echo 0 >"$setting"; done
 for setting in /proc/sys/net/ipv6/conf/*/accept_ra; do echo 0 >"$setting"; done
@@ -28,8 +29,8 @@ def namespace_path(namespace: str) -> Path:
 
 def make(plan: Design) -> None:
     """Make the namespaces, the links and set them up; LabError with what ``ip`` said if it refuses."""
-    _run(["ip", "-batch", "-"], [f"netns add {node.namespace}" for node in plan.nodes])
-    namespaces = {node.name: node.namespace for node in plan.nodes}
+    _run(["ip", "-batch", "-"], [f"netns add {place.namespace}" for place in plan.places])
+    namespaces = {place.name: place.namespace for place in plan.places}
     for node in plan.nodes:
         pairs = [
             f"link add {link.a_interface} type veth peer name {link.b_interface} netns {namespaces[link.b]}"
@@ -44,10 +45,15 @@ def make(plan: Design) -> None:
             [*inside(namespace_path(node.namespace)), "sh", "-c", UP_SCRIPT],
             [f"link set {device} up" for device in devices],
         )
+    for segment in plan.segments:
+        ports = [interface for interface, _ in ends(plan, segment.name)]
+        lines = [f"link add {BRIDGE} type bridge forward_delay 0 mcast_snooping 0", f"link set {BRIDGE} up"]
+        lines += [f"link set {port} master {BRIDGE} up" for port in ports]
+        _run([*inside(namespace_path(segment.namespace)), "ip", "-batch", "-"], lines)
 
 
 def ends(plan: Design, node: str) -> list[tuple[str, str]]:
-    """The interfaces of a node, each with the node at its far end."""
+    """The interfaces of a node or segment, each with what is at its far end."""
     found = []
     for link in plan.links:
         if link.a == node:

@@ -1,8 +1,12 @@
 """What is joined to what: the shapes a lab can take, from a short text or a graph file.
 
-``line:N ring:N grid:RxC star:N full:N abilene`` or a path to GML or GraphML. Nodes of the regular shapes are ``n1 ..
-nN`` (the hub of a star is ``n1``), those of a grid ``r0c0 ..``; names from a file are slugs of its labels. Every link
-goes both ways; the two directions may have metrics of their own where a directed file says so.
+``line:N ring:N grid:RxC star:N full:N segment:N abilene`` or a path to GML or GraphML. Nodes of the regular shapes are
+``n1 .. nN`` (the hub of a star is ``n1``), those of a grid ``r0c0 ..``; names from a file are slugs of its labels.
+Every link goes both ways; the two directions may have metrics of their own where a directed file says so.
+
+A *segment* is a bridge that many nodes share. ``segment:N`` is one with N nodes, ``lan``; ``segment:20+2x5`` has
+beside it two routed sites, rings of five (``s1n1 ..``) whose first two nodes each have a link to a node of the segment.
+In a file a node with a true attribute ``segment`` is one; its links are its ports, their metrics those of the nodes.
 """
 
 import re
@@ -20,12 +24,16 @@ LINKS_MAX = 1024
 NODE_NAME_CHARS_MAX = 32
 """Keeps the path of a node's admin socket well under the kernel's 107 bytes."""
 
-SHAPES = "line:N ring:N grid:RxC star:N full:N abilene, or a GML or GraphML file"
+SEGMENT_NODES_MAX = 30
+"""The kernel's neighbour tables are shared by all namespaces of a machine (gc_thresh3, 1024 entries): a larger flat
+segment overflows them and breaks every lab."""
+
+SHAPES = "line:N ring:N grid:RxC star:N full:N segment:N segment:N+SxM abilene, or a GML or GraphML file"
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One link: its two ends and its metric in either direction."""
+    """One link: its two ends and its metric in either direction. ``b`` may be a segment, which counts nothing."""
 
     a: str
     b: str
@@ -40,6 +48,7 @@ class Shape:
     title: str
     nodes: tuple[str, ...]
     edges: tuple[Edge, ...]
+    segments: tuple[str, ...] = ()
 
 
 def slug(label: str) -> str:
@@ -72,6 +81,10 @@ def _checked(shape: Shape) -> Shape:
         raise LabError(f"{shape.title} has {len(shape.edges)} links; a lab holds {LINKS_MAX} at most")
     if not shape.nodes:
         raise LabError(f"{shape.title} has no nodes")
+    for segment, members in attached(shape).items():
+        if len(members) > SEGMENT_NODES_MAX:
+            problem = f"{len(members)} nodes on one segment, {segment}; {SEGMENT_NODES_MAX} at most"
+            raise LabError(f"{shape.title} has {problem}: more overflow the machine's neighbour tables")
     apart = sorted(set(shape.nodes) - set(reach(shape, shape.nodes[0])))
     if apart:
         raise LabError(f"{shape.title} is not connected: no way from {shape.nodes[0]} to {', '.join(apart[:3])}")
@@ -91,12 +104,25 @@ def reach(shape: Shape, start: str) -> list[str]:
 
 
 def neighbours(shape: Shape) -> dict[str, list[str]]:
-    """Each node's distinct neighbours, in the order of the links."""
+    """Each node's distinct neighbours, in the order of the links; all on a segment are neighbours."""
     beside: dict[str, dict[str, None]] = {node: {} for node in shape.nodes}
     for edge in shape.edges:
-        beside[edge.a][edge.b] = None
-        beside[edge.b][edge.a] = None
+        if edge.b not in shape.segments:
+            beside[edge.a][edge.b] = None
+            beside[edge.b][edge.a] = None
+    for members in attached(shape).values():
+        for node in members:
+            beside[node] |= {other: None for other in members if other != node}
     return {node: list(others) for node, others in beside.items()}
+
+
+def attached(shape: Shape) -> dict[str, list[str]]:
+    """The distinct nodes of each segment, in the order of the links."""
+    on: dict[str, dict[str, None]] = {segment: {} for segment in shape.segments}
+    for edge in shape.edges:
+        if edge.b in on:
+            on[edge.b][edge.a] = None
+    return {segment: list(members) for segment, members in on.items()}
 
 
 def _count(size: str, text: str, least: int) -> int:
@@ -156,7 +182,24 @@ def _grid_edges(rows: int, columns: int) -> Iterator[Edge]:
                 yield Edge(f"r{row}c{column}", f"r{row + 1}c{column}")
 
 
-_REGULAR = {"line": _line, "ring": _ring, "star": _star, "full": _full, "grid": _grid}
+def _segment(size: str, text: str) -> Shape:
+    found = re.fullmatch(r"([0-9]{1,3})(?:\+([0-9]{1,2})x([0-9]{1,2}))?", size)
+    count, sites, each = (int(number or 0) for number in found.groups()) if found else (0, 0, 0)
+    if not found or count < 2 or (found[2] and not (sites and each)):
+        raise LabError(f"'{text}': a segment is written as its nodes, then sites x nodes: segment:20 or segment:20+2x5")
+    if count + sites * each > NODES_MAX:
+        raise LabError(f"{text} has {count + sites * each} nodes; a lab holds {NODES_MAX} at most")
+    nodes = [f"n{i}" for i in range(1, count + 1)]
+    edges = [Edge(node, "lan") for node in nodes]
+    for site in range(sites):
+        inside = [f"s{site + 1}n{i}" for i in range(1, each + 1)]
+        edges += [Edge(inside[i], inside[(i + 1) % each]) for i in range(each if each > 2 else each - 1)]
+        edges += [Edge(nodes[(2 * site + i) % count], inside[i]) for i in range(min(2, each))]
+        nodes += inside
+    return Shape(text, tuple(nodes), tuple(edges), ("lan",))
+
+
+_REGULAR = {"segment": _segment, "line": _line, "ring": _ring, "star": _star, "full": _full, "grid": _grid}
 
 
 def _abilene() -> Shape:
@@ -184,10 +227,15 @@ def _from_file(path: Path, weight: str | None) -> Shape:
     names = _unique({key: slug(str(data.get("label") or key)) for key, data in graph.nodes(data=True)})
     halves = [(names[u], names[v], _metric(names[u], names[v], data, weight)) for u, v, data in graph.edges(data=True)]
     edges = _paired(halves) if graph.is_directed() else [Edge(a, b, m, m) for a, b, m in halves]
+    segments = [names[key] for key, data in graph.nodes(data=True) if data.get("segment")]
     for edge in edges:
         if edge.a == edge.b:
             raise LabError(f"{path}: {edge.a} has a link to itself; take it out")
-    return Shape(path.name, tuple(names.values()), tuple(edges))
+        if edge.a in segments and edge.b in segments:
+            raise LabError(f"{path}: {edge.a} and {edge.b} are segments joined to one another; make them one")
+    edges = [Edge(e.b, e.a, e.metric_ba, e.metric_ab) if e.a in segments else e for e in edges]
+    nodes = tuple(name for name in names.values() if name not in segments)
+    return Shape(path.name, nodes, tuple(edges), tuple(segments))
 
 
 def _unique(names: dict[object, str]) -> dict[object, str]:

@@ -1,6 +1,7 @@
-"""The simulated network: point-to-point cables that delay, lose, duplicate and reorder, and that can be broken.
+"""The simulated network: cables that delay, lose, duplicate and reorder, and that can be broken; hubs that join many.
 
-A cable has two ends, each a (node, interface) pair; what enters one end leaves the other, multicast or not. Breakage
+A cable has two ends, each a (node, interface) pair; what enters one end leaves the other, multicast or not. The second
+end may be a *hub*: it passes on at once to the port that has the address, to all others where it is multicast. Breakage
 is counted, not flagged, so that overlapping faults heal one by one.
 """
 
@@ -73,6 +74,7 @@ class Cable:
     unplugged: int = 0
     bursts: list[float] = field(default_factory=list)
     disturbed: Instant = Instant(0)
+    has_hub: bool = False
 
     @property
     def usable(self) -> bool:
@@ -97,6 +99,7 @@ class Network:
         rng: random.Random,
         cables: tuple[Cable, ...],
         receive: Callable[[int, LinkNumber, Packet], None],
+        address: Callable[[Port], str] = str,
     ) -> None:
         self._clock = clock
         self._random = rng.random
@@ -106,20 +109,35 @@ class Network:
         self._ports: dict[Port, tuple[Cable, int]] = {
             end: (cable, side) for cable in cables for side, end in enumerate(cable.ends)
         }
+        self._hubs: dict[int, dict[str, Cable]] = {}  # the cables of each hub, by the address at their far end
+        for cable in cables:
+            if cable.has_hub:
+                self._hubs.setdefault(cable.ends[1][0], {})[address(cable.ends[0])] = cable
 
     def cable(self, port: Port) -> Cable:
         """The cable plugged into ``port``."""
         return self._ports[port][0]
 
-    def passes(self, port: Port) -> Port | None:
-        """Where a packet that leaves by ``port`` now would arrive, chance apart; None if it would not."""
+    def passes(self, port: Port, address: str) -> Port | None:
+        """Where a packet to ``address`` that leaves by ``port`` now would arrive, chance apart; None if it would not.
+
+        A cable leads to its other end, whatever the address there.
+        """
         cable, side = self._ports[port]
-        return None if cable.unplugged or cable.drops[side] else cable.ends[1 - side]
+        if cable.unplugged or cable.drops[side]:
+            return None
+        if not cable.has_hub:
+            return cable.ends[1 - side]
+        beyond = self._hubs[cable.ends[1][0]].get(address)
+        passes = beyond is not None and not (beyond is cable or beyond.unplugged or beyond.drops[1])
+        return beyond.ends[0] if beyond is not None and passes else None
 
     def send(self, port: Port, packet: Packet) -> None:
         """Put ``packet`` on the cable at ``port``."""
-        cable, side = self._ports[port]
         self.sent += 1
+        self._enter(*self._ports[port], packet)
+
+    def _enter(self, cable: Cable, side: int, packet: Packet) -> None:
         if cable.unplugged or cable.drops[side]:
             return
         quality = cable.quality
@@ -139,6 +157,14 @@ class Network:
 
     def _arrive(self, cable: Cable, side: int, packet: Packet) -> None:
         # Unplugging loses what is under way; a drop begun meanwhile does not.
-        if not cable.unplugged:
-            node, link = cable.ends[1 - side]
+        if cable.unplugged:
+            return
+        node, link = cable.ends[1 - side]
+        if cable.has_hub and side == 0:
+            ports = self._hubs[node]
+            chosen = list(ports.values()) if packet.to is None else [ports[packet.to]] if packet.to in ports else []
+            for beyond in chosen:
+                if beyond is not cable:
+                    self._enter(beyond, 1, packet)
+        else:
             self._receive(node, link, packet)

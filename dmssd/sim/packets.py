@@ -1,6 +1,7 @@
 """Test packets: where the programmed forwarding tables really send things, hop by hop, as of this instant."""
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from dmssd.sim.world import World
 from routing.fib import Gateway
@@ -76,7 +77,7 @@ def _follow(world: World, prefix: Prefix, number: int, above: tuple[int, ...], k
 
 def cross(world: World, number: int, gateway: Gateway) -> int | str:
     """The machine that a packet sent to ``gateway`` reaches, or what stops it."""
-    end = world.network.passes((number, gateway.link))
+    end = world.network.passes((number, gateway.link), str(IPv6Address(gateway.address)))
     if end is None:
         return f"cable at {gateway.link} does not pass"
     peer = world.machines[end[0]]

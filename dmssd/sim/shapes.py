@@ -1,5 +1,8 @@
 """The graphs that worlds are made of: ``line:N ring:N grid:RxC star:N full:N random:N``, metrics by the seed.
 
+``segment:N`` is one hub that N nodes share; ``campus:N`` has half of its nodes on a hub, some of them on a second one
+as well, and the rest beyond them, by cables of their own.
+
 A shape is a list of cables; parallel cables and different metrics for the two directions are allowed and occur in
 random shapes, since both are easy to get wrong.
 """
@@ -12,13 +15,17 @@ from dataclasses import dataclass
 from dmssd.sim.clock import seeded
 
 NODES_MAX = 10_000
+KNOWN = "line:N ring:N grid:RxC star:N full:N random:N segment:N campus:N"
 METRICS = (1, 2, 5, 10)
 """Few distinct values, so that equal-cost paths are common."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A cable between nodes ``a`` and ``b``, and what each of them counts for sending over it."""
+    """A cable between nodes ``a`` and ``b``, and what each of them counts for sending over it.
+
+    ``b`` may be a hub: their numbers follow on those of the nodes. A hub counts nothing.
+    """
 
     a: int
     b: int
@@ -33,6 +40,7 @@ class Shape:
     text: str
     nodes: int
     edges: tuple[Edge, ...]
+    hubs: int = 0
 
 
 def parse(text: str, seed: int) -> Shape:
@@ -51,7 +59,8 @@ def parse(text: str, seed: int) -> Shape:
     nodes, pairs = build(sizes, rng)
     if not 2 <= nodes <= NODES_MAX:
         raise ValueError(f"shape {text!r} has {nodes} nodes; 2 to {NODES_MAX} are possible")
-    return Shape(text, nodes, tuple(_edges(list(pairs), rng)))
+    edges = tuple(_edges(list(pairs), rng))
+    return Shape(text, nodes, edges, len({edge.b for edge in edges if edge.b >= nodes}))
 
 
 def by_seed(seed: int, nodes: int) -> str:
@@ -102,6 +111,20 @@ def _random(sizes: list[int], rng: random.Random) -> tuple[int, Pairs]:
     return count, iter(tree + [(a, b) for a, b in chords if a != b])
 
 
+def _segment(sizes: list[int], _: random.Random) -> tuple[int, Pairs]:
+    return sizes[0], ((node, sizes[0]) for node in range(sizes[0]))
+
+
+def _campus(sizes: list[int], rng: random.Random) -> tuple[int, Pairs]:
+    count = sizes[0]
+    shared = max(2, count // 2)
+    ports = [(node, count) for node in range(shared)]
+    ports += [(node, count + 1) for node in rng.sample(range(count), max(2, count // 4))]
+    tree = [(rng.randrange(node), node) for node in range(shared, count)]
+    chords = [(rng.randrange(count), rng.randrange(count)) for _ in range(count // 2)]
+    return count, iter(ports + tree + [(a, b) for a, b in chords if a != b])
+
+
 _KINDS: dict[str, Callable[[list[int], random.Random], tuple[int, Pairs]]] = {
     "line": _line,
     "ring": _ring,
@@ -109,6 +132,8 @@ _KINDS: dict[str, Callable[[list[int], random.Random], tuple[int, Pairs]]] = {
     "full": _full,
     "grid": _grid,
     "random": _random,
+    "segment": _segment,
+    "campus": _campus,
 }
 
 

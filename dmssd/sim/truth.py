@@ -4,9 +4,11 @@ The reference is the naive Bellman-Ford relaxation (Ford 1956: relax every edge 
 line and no idea with :mod:`routing.spf`.
 """
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from dmssd.sim.network import Cable, Port
 from dmssd.sim.world import World
 from routing.fib import Gateway
 from routing.lsa import LinkNumber
@@ -32,17 +34,27 @@ class Routes:
 
 
 def hops(world: World, machines: Iterable[int]) -> list[Hop]:
-    """Every cable that passes both ways between two of ``machines``, once per direction."""
+    """Every cable that passes both ways between two of ``machines``, once per direction; on a hub every such pair."""
     among = set(machines)
     found = []
-    for cable in world.network.cables:
-        if not cable.usable or not {end[0] for end in cable.ends} <= among:
-            continue
-        for side in (0, 1):
-            (source, link), (target, remote) = cable.ends[side], cable.ends[1 - side]
+    for (source, link), (target, remote), metric in _ways(world):
+        if source in among and target in among and source != target:
             address = world.machines[target].kernel.interfaces[remote].packed
-            found.append(Hop(source, link, target, address, cable.metrics[side]))
+            found.append(Hop(source, link, target, address, metric))
     return found
+
+
+def _ways(world: World) -> Iterator[tuple[Port, Port, int]]:
+    hubs: dict[int, list[Cable]] = {}
+    for cable in world.network.cables:
+        if cable.usable and cable.has_hub:
+            hubs.setdefault(cable.ends[1][0], []).append(cable)
+        elif cable.usable:
+            yield cable.ends[0], cable.ends[1], cable.metrics[0]
+            yield cable.ends[1], cable.ends[0], cable.metrics[1]
+    for ports in hubs.values():
+        for near, far in itertools.permutations(ports, 2):
+            yield near.ends[0], far.ends[0], near.metrics[0]
 
 
 def bellman_ford(edges: list[Hop], nodes: Iterable[int]) -> Routes:

@@ -150,10 +150,10 @@ class World:
         self._trace = hashlib.blake2b(digest_size=16)
         self._requests = 0
         cables = _cables(shape, quality or Quality())
-        self.network = Network(self.clock, self.rng, cables, self._receive)
+        self.network = Network(self.clock, self.rng, cables, self._receive, lambda port: address_of(*port))
         plugs: dict[int, dict[LinkNumber, Interface]] = {number: {} for number in range(shape.nodes)}
         for cable in cables:
-            for (number, link), metric in zip(cable.ends, cable.metrics, strict=True):
+            for number, link, metric in _plugs(cable):
                 address = address_of(number, link)
                 packed = ipaddress.IPv6Address(address).packed
                 plugs[number][link] = Interface(f"eth{link}", address, packed, metric)
@@ -267,16 +267,16 @@ class World:
         cable.unplugged += 1
         self._disturb(cable)
         if cable.unplugged == 1:
-            for end in cable.ends:
-                self._set_carrier(end, False)
+            for number, link, _ in _plugs(cable):
+                self._set_carrier((number, link), False)
 
     def plug(self, cable: Cable) -> None:
         """Undo one ``unplug``."""
         cable.unplugged -= 1
         self._disturb(cable)
         if cable.unplugged == 0:
-            for end in cable.ends:
-                self._set_carrier(end, True)
+            for number, link, _ in _plugs(cable):
+                self._set_carrier((number, link), True)
 
     def drop(self, cable: Cable, side: int, count: int) -> None:
         """Begin (+1) or end (-1) one silent drop from ``cable.ends[side]`` to the other end."""
@@ -444,15 +444,22 @@ def seconds_of(world: World) -> float:
 
 
 def _cables(shape: Shape, quality: Quality) -> tuple[Cable, ...]:
-    next_link = [FIRST_LINK] * shape.nodes
+    next_link = [FIRST_LINK] * (shape.nodes + shape.hubs)
     cables = []
     for number, edge in enumerate(shape.edges):
         ends = []
         for node in (edge.a, edge.b):
             ends.append((node, LinkNumber(next_link[node])))
             next_link[node] += 1
-        cables.append(Cable(number, (ends[0], ends[1]), (edge.metric_a, edge.metric_b), quality))
+        metrics = (edge.metric_a, edge.metric_b)
+        cables.append(Cable(number, (ends[0], ends[1]), metrics, quality, has_hub=edge.b >= shape.nodes))
     return tuple(cables)
+
+
+def _plugs(cable: Cable) -> list[tuple[int, LinkNumber, int]]:
+    """The machines' ends of a cable: number, link and metric."""
+    ends = [(number, link, metric) for (number, link), metric in zip(cable.ends, cable.metrics, strict=True)]
+    return ends[:1] if cable.has_hub else ends
 
 
 def _fingerprint(number: int, event: NodeEvent, now: Instant) -> bytes:

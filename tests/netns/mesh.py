@@ -1,5 +1,6 @@
 """Real daemons in namespaces, for tests: waiting, asking, and the naive truth to compare with."""
 
+import functools
 import itertools
 import json
 import os
@@ -197,14 +198,18 @@ def linked(lab: Lab, node: str) -> bool:
     return len(ip_json(lab, node, "-6", "addr", "show", "scope", "link")) == len(far_ends(lab, node))
 
 
-def far_ends(lab: Lab, node: str) -> dict[str, tuple[str, str]]:
-    """For every interface of a node: the node and the interface at its far end."""
-    found = {}
+def far_ends(lab: Lab, node: str) -> dict[str, list[tuple[str, str]]]:
+    """For every interface of a node: the node and the interface at its far end; on a segment there are many."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    segments = {segment.name for segment in lab.design.segments}
     for link in lab.design.links_of(node):
-        if link.a == node:
-            found[link.a_interface] = (link.b, link.b_interface)
+        if link.b in segments:
+            ports = [port for port in lab.design.links if port.b == link.b and port.a != node]
+            found[link.a_interface] = [(port.a, port.a_interface) for port in ports]
+        elif link.a == node:
+            found[link.a_interface] = [(link.b, link.b_interface)]
         else:
-            found[link.b_interface] = (link.a, link.a_interface)
+            found[link.b_interface] = [(link.a, link.a_interface)]
     return found
 
 
@@ -217,13 +222,13 @@ def programmed(lab: Lab, node: str, family: int) -> dict[str, set[Hop]]:
     ends = far_ends(lab, node)
     nexthops = {entry["id"]: entry for entry in ip_json(lab, node, "nexthop", "show", "proto", "201")}
     names = {address(lab, other, family): other for other in lab.nodes}
+    known = functools.cache(functools.partial(link_local, lab))
 
     def hop(number: int) -> Hop:
         entry = nexthops[number]
-        far, far_interface = ends[entry["dev"]]
-        # A gateway that is not the far end's own address is named, so that it equals nothing expected.
-        right = entry["gateway"] == link_local(lab, far, far_interface)
-        return (entry["dev"], far if right else f"{far} by {entry['gateway']}")
+        # A gateway that is no far end's own address is named, so that it equals nothing expected.
+        far = [far for far, interface in ends[entry["dev"]] if entry["gateway"] == known(far, interface)]
+        return (entry["dev"], far[0] if far else f"{ends[entry['dev']][0][0]} by {entry['gateway']}")
 
     def hops(route: dict[str, Any]) -> set[Hop]:
         group = nexthops[route["nhid"]].get("group")
@@ -249,13 +254,13 @@ class Arc:
 def arcs(lab: Lab, without: Iterable[str] = ()) -> list[Arc]:
     """Every direction of every link of the lab's edge list, but for those of the nodes ``without``."""
     gone = set(without)
+    metrics = {(link.a, link.a_interface): link.metric_ab for link in lab.design.links}
+    metrics |= {(link.b, link.b_interface): link.metric_ba for link in lab.design.links}
     both = [
-        arc
-        for link in lab.design.links
-        for arc in (
-            Arc(link.a, link.a_interface, link.b, link.metric_ab),
-            Arc(link.b, link.b_interface, link.a, link.metric_ba),
-        )
+        Arc(node, interface, far, metrics[node, interface])
+        for node in lab.nodes
+        for interface, found in far_ends(lab, node).items()
+        for far, _ in found
     ]
     return [arc for arc in both if arc.near not in gone and arc.far not in gone]
 

@@ -126,6 +126,21 @@ def test_every_link_is_up_and_joins_the_two_nodes_it_is_named_for() -> None:
             assert pings(lab, link.a, link.a_interface, far), link
 
 
+def test_on_a_segment_everyone_reaches_everyone_over_one_link_and_a_silent_node_is_missed_by_all() -> None:
+    with Lab.build("segment:4+1x2", NAME) as lab:
+        addresses = {node: link_local(lab, node, "to-lan") for node in ("n1", "n2", "n3", "n4")}
+        pairs = [(near, far) for near in addresses for node, far in addresses.items() if node != near]
+        assert until(lambda: all(pings(lab, near, "to-lan", far) for near, far in pairs))
+        lab.drop_node("n2")
+        assert not pings(lab, "n1", "to-lan", addresses["n2"])
+        assert pings(lab, "n1", "to-lan", addresses["n3"])
+        lab.heal("n2")
+        lab.link_down("n3", "lan")
+        assert pings(lab, "n1", "to-lan", addresses["n2"])
+        assert not pings(lab, "n1", "to-lan", addresses["n3"])
+    assert plumbing.existing(NAME) == []
+
+
 def test_a_second_lab_of_that_name_is_refused_saying_how_to_end_the_first() -> None:
     with Lab.build("line:2", NAME) as lab:
         with pytest.raises(LabError, match="in use by process"):

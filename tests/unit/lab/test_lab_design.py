@@ -65,6 +65,15 @@ def test_most_nodes_of_abilene_join_through_members_that_are_not_the_founder() -
     assert sum(1 for admission in plan.admissions if admission.peer != plan.founder) >= 8
 
 
+def test_a_node_joins_over_the_segment_that_it_shares_with_its_peer() -> None:
+    plan = design(parse("segment:4+1x3"), "lab", 1)
+    assert [segment.namespace for segment in plan.segments] == ["dmssd-lab-lan"]
+    by_node = {admission.node: admission for admission in plan.admissions}
+    assert len(by_node) == 6
+    assert {by_node[node].interface for node in ("n2", "n3", "n4") if node != plan.founder} == {"to-lan"}
+    assert by_node["s1n3"].interface in ("to-s1n1", "to-s1n2")
+
+
 def test_topology_processors_are_not_neighbours_where_that_can_be_had() -> None:
     laid = parse("abilene")
     tps = design(laid, "lab", 3).tps

@@ -43,6 +43,32 @@ def test_nodes_are_numbered_from_one_and_grid_nodes_by_row_and_column() -> None:
     assert all("n1" in (edge.a, edge.b) for edge in parse("star:4").edges)
 
 
+def test_on_a_segment_all_nodes_are_neighbours_by_one_link_each() -> None:
+    shape = parse("segment:5")
+    assert shape.segments == ("lan",)
+    assert shape.edges == tuple(Edge(node, "lan") for node in shape.nodes)
+    assert shapes.neighbours(shape)["n2"] == ["n1", "n3", "n4", "n5"]
+
+
+def test_routed_sites_stand_beside_a_segment_each_by_two_links_to_different_nodes() -> None:
+    shape = parse("segment:20+2x5")
+    beside = shapes.neighbours(shape)
+    assert len(shape.nodes) == 30
+    assert set(beside["s1n1"]) == {"n1", "s1n2", "s1n5"}
+    assert set(beside["s1n2"]) == {"n2", "s1n1", "s1n3"}
+    assert set(beside["s2n1"]) & {"n3"}
+    assert set(beside["s2n4"]) == {"s2n3", "s2n5"}
+
+
+def test_a_node_of_a_file_that_is_marked_as_segment_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "office.gml"
+    nodes = 'node [ id 0 label "floor" segment 1 ] node [ id 1 label "a" ] node [ id 2 label "b" ]'
+    file.write_text(f"graph [ {nodes} edge [ source 0 target 1 cost 4 ] edge [ source 2 target 0 cost 2 ] ]")
+    shape = parse(str(file), weight="cost")
+    assert (shape.nodes, shape.segments) == (("a", "b"), ("floor",))
+    assert shape.edges == (Edge("a", "floor", 4, 4), Edge("b", "floor", 2, 2))
+
+
 def test_abilene_has_eleven_cities_fourteen_links_and_the_detour() -> None:
     shape = parse("abilene")
     assert len(shape.nodes) == 11
@@ -106,6 +132,10 @@ def test_a_file_of_the_topology_zoo_is_a_shape() -> None:
         ("grid:9x9", "81 nodes; a lab holds 64"),
         ("line:65", "65 nodes; a lab holds 64"),
         ("full:64", "2016 links"),
+        ("segment:31", "31 nodes on one segment, lan; 30 at most"),
+        ("segment:1", "a segment is written"),
+        ("segment:4+2", "a segment is written"),
+        ("segment:30+4x9", "66 nodes; a lab holds 64"),
     ],
 )
 def test_what_is_no_shape_is_refused_in_words(text: str, says: str) -> None:

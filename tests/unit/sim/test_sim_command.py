@@ -24,7 +24,7 @@ def test_nodes_that_contradict_the_shape_are_a_usage_error():
 
 def test_an_unknown_shape_is_a_usage_error_with_those_there_are():
     done = CliRunner().invoke(sim, ["run", "--shape", "blob:4"])
-    assert (done.exit_code, "there are full, grid" in done.output) == (2, True)
+    assert (done.exit_code, "there are campus, full, grid" in done.output) == (2, True)
 
 
 def test_a_file_that_is_no_record_is_not_replayed(tmp_path):

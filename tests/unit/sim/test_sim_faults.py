@@ -3,6 +3,7 @@ import pytest
 from dmssd.sim import faults
 from dmssd.sim.clock import seeded
 from dmssd.sim.faults import Fault
+from dmssd.sim.world import address_of
 from sansio.instant import SECOND
 
 KINDS = [
@@ -47,8 +48,8 @@ def test_a_partition_cuts_exactly_the_cables_between_the_sides(toys):
 def test_one_way_drop_silences_one_side_only(toys):
     world = toys.build("line:2")
     faults.begin(world, Fault("one-way-drop", 0, 1, (0,), 0.0))
-    assert world.network.passes((0, 2)) is None
-    assert world.network.passes((1, 2)) == (0, 2)
+    assert world.network.passes((0, 2), address_of(1, 2)) is None
+    assert world.network.passes((1, 2), address_of(0, 2)) == (0, 2)
 
 
 def test_a_drawn_plan_is_repeated_by_its_seed_and_ends_in_time(toys):

@@ -7,7 +7,7 @@ from dmssd.sim import shapes
 def graph(text: str, seed: int = 1) -> networkx.MultiGraph:
     shape = shapes.parse(text, seed)
     built = networkx.MultiGraph([(edge.a, edge.b) for edge in shape.edges])
-    assert len(built) == shape.nodes
+    assert len(built) == shape.nodes + shape.hubs
     return built
 
 
@@ -18,6 +18,22 @@ def graph(text: str, seed: int = 1) -> networkx.MultiGraph:
 def test_a_named_shape_has_the_nodes_and_cables_of_its_name(text, nodes, edges):
     built = graph(text)
     assert (len(built), built.number_of_edges()) == (nodes, edges)
+
+
+def test_a_segment_is_one_hub_that_all_nodes_are_plugged_into():
+    shape = shapes.parse("segment:5", 1)
+    assert (shape.nodes, shape.hubs) == (5, 1)
+    assert [(edge.a, edge.b) for edge in shape.edges] == [(node, 5) for node in range(5)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_campus_is_connected_and_some_nodes_share_both_of_its_hubs_or_stand_beside_them(seed):
+    shape = shapes.parse("campus:12", seed)
+    ports = [{edge.a for edge in shape.edges if edge.b == hub} for hub in (12, 13)]
+    assert shape.hubs == 2
+    assert len(ports[0]) == 6
+    assert len(ports[1]) == 3
+    assert networkx.is_connected(graph("campus:12", seed))
 
 
 @pytest.mark.parametrize("seed", range(20))

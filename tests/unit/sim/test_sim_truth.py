@@ -32,6 +32,15 @@ def test_a_cable_that_passes_one_way_only_is_no_edge(toys):
     assert {(hop.source, hop.target) for hop in truth.hops(world, range(3))} == {(1, 2), (2, 1)}
 
 
+def test_on_a_hub_every_pair_whose_cables_pass_is_an_edge_by_the_senders_metric(toys):
+    world = toys.build("segment:4")
+    world.drop(world.network.cables[3], 1, 1)
+    hops = truth.hops(world, range(4))
+    assert {(hop.source, hop.target) for hop in hops} == {(a, b) for a in range(3) for b in range(3) if a != b}
+    assert all(hop.metric == world.network.cables[hop.source].metrics[0] for hop in hops)
+    assert {hop.address for hop in hops if hop.target == 1} == {world.machines[1].kernel.interfaces[2].packed}
+
+
 def test_components_are_named_by_their_lowest_node(toys):
     world = toys.build("line:5")
     world.unplug(world.network.cables[2])

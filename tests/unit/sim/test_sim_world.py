@@ -29,6 +29,34 @@ def test_a_datagram_to_another_address_is_not_delivered(toys):
     assert b"x" not in payloads
 
 
+def test_a_hub_floods_multicast_to_all_others_and_carries_the_rest_to_its_address_alone(toys):
+    world = toys.start(toys.build("segment:4"))
+    world.run_for(50 * MILLISECOND)
+    sender, receiver = world.machines[0], world.machines[2]
+    for machine in world.machines:
+        heard = {event.address for event in of(machine, Datagram)}
+        assert heard == {other.kernel.interfaces[2].address for other in world.machines if other is not machine}
+        machine.daemon.heard.clear()
+    world._perform(sender, SendDatagram(2, receiver.kernel.interfaces[2].address, b"y"))
+    world._perform(sender, SendDatagram(2, "fe80::dead", b"x"))
+    world.run_for(20 * MILLISECOND)
+    got = {machine.number for machine in world.machines for e in of(machine, Datagram) if e.payload in (b"x", b"y")}
+    assert got == {2}
+
+
+def test_a_port_of_a_hub_that_drops_or_is_unplugged_silences_only_its_machine(toys):
+    world = toys.start(toys.build("segment:3"))
+    addresses = [machine.kernel.interfaces[2].address for machine in world.machines]
+    world.drop(world.network.cables[1], 1, 1)
+    assert world.network.passes((0, 2), addresses[1]) is None
+    assert world.network.passes((1, 2), addresses[0]) == (0, 2)
+    assert world.network.passes((0, 2), addresses[0]) is None
+    world.unplug(world.network.cables[2])
+    world.run_for(10 * MILLISECOND)
+    assert world.network.passes((0, 2), addresses[2]) is None
+    assert [len(of(machine, LinkDown)) for machine in world.machines] == [0, 0, 1]
+
+
 def test_the_kernel_answers_echoes_while_the_daemon_is_dead_and_not_without_power(toys):
     world = toys.start(toys.build("line:3"))
     first, dead, _ = world.machines
