@@ -7,6 +7,7 @@
     FRAGMENT  | either     | dmssd.fragments: pieces of a message too large for one datagram
     SWIM      | end to end | gossip.swim
     PLAN      | end to end | dmssd.roles
+    STATEMENT | end to end | gossip.replica: to members that speak protocol 2
     RPC       | end to end | dmssd.security.admission: the join exchange
 
 Link-scoped channels are believed only on a session with the neighbour on that very link; end-to-end channels only on a
@@ -26,3 +27,4 @@ class Channel(IntEnum):
     SWIM = 16
     PLAN = 17
     RPC = 18
+    STATEMENT = 19

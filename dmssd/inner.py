@@ -21,6 +21,7 @@ from dmssd.events import (
     SendEcho,
 )
 from dmssd.security.sessions import Path, RoutedPath
+from gossip.replica import AuthorsRefused, Publish, StatementsChanged
 from routing.lsa import LinkNumber
 from sansio.core import Persist, Rejected, Wake
 from sansio.ids import NodeId
@@ -83,6 +84,8 @@ InnerEvent = (
     | EchoReplied
     | FibProgrammed
     | FibRead
+    | Publish
+    | AuthorsRefused
     | Request
     | Wake
 )
@@ -130,6 +133,7 @@ InnerAction = (
     | SendEcho
     | PinNeighbour
     | ProgramFib
+    | StatementsChanged
     | Persist
     | Reply
     | Notice

@@ -40,9 +40,11 @@ from dmssd.rules.paths import Paths
 from dmssd.rules.processors import computes, forwarder_config, may_compute
 from dmssd.rules.relaying import control_routes
 from dmssd.rules.restarting import Restarts
+from dmssd.rules.statements import STATEMENTS_SINCE, TOPICS
 from dmssd.security.sessions import LinkPath, RoutedPath
 from dmssd.settings import NodeSettings
-from gossip import swim
+from gossip import replica, swim
+from gossip.replica import Replica
 from gossip.swim import Swim
 from routing import adjacency, control, discovery, linkstate, neighbours
 from routing.adjacency import Adjacencies
@@ -75,11 +77,14 @@ _MEMBER_NOTICES: dict[type, str] = {
     swim.MemberLeft: "member.left",
 }
 
-_TimedCore = Discovery | Adjacencies | LinkState | Swim | Forwarder | TopologyProcessor
+_TimedCore = Discovery | Adjacencies | LinkState | Swim | Replica | Forwarder | TopologyProcessor
 
 
 class Node:
-    """The protocols of one node in one mesh. Joining another mesh means a new ``Node``."""
+    """The protocols of one node in one mesh. Joining another mesh means a new ``Node``.
+
+    ``signer`` and ``verifier`` are for LSAs, the two in ``stating`` for statements.
+    """
 
     def __init__(
         self,
@@ -88,6 +93,7 @@ class Node:
         settings: NodeSettings,
         signer: Signer,
         verifier: Verifier,
+        stating: tuple[replica.Signer, replica.Verifier],
         stored: Mapping[str, bytes],
         rng: random.Random,
     ) -> None:
@@ -99,6 +105,7 @@ class Node:
         self.linkstate = LinkState(me, settings.name, signer, verifier, stored.get("lsa-sequence"), rng)
         self.control = ControlRouter(me)
         self.swim = Swim(me, settings.name, settings.swim, rng, stored.get("incarnation"), self.hops_to)
+        self.replica = Replica(me, mesh, *stating, rng, stored, TOPICS, self._stating_peers)
         lsdb = self.linkstate.lsdb
         self.forwarder = Forwarder(me, lsdb, forwarder_config(settings)) if "fd" in settings.roles else None
         self.processor = (
@@ -158,7 +165,7 @@ class Node:
 
     def _cores(self) -> tuple[_TimedCore, ...]:
         optional = (self.forwarder, self.processor)
-        always = (self.discovery, self.adjacencies, self.linkstate, self.swim)
+        always = (self.discovery, self.adjacencies, self.linkstate, self.swim, self.replica)
         return (*always, *(core for core in optional if core is not None))
 
     def _start(self, first: InnerEvent, now: Instant) -> None:
@@ -170,6 +177,7 @@ class Node:
         self._pending += self.linkstate.handle(
             linkstate.PrefixesSet(self.settings.prefixes + self.settings.announce), now
         )
+        self._pending += self.replica.handle(replica.Started(), now)
 
     # Events from outside
 
@@ -192,6 +200,8 @@ class Node:
             case FibProgrammed() | FibRead():
                 if self.forwarder is not None:
                     self._pending += self.forwarder.handle(event, now)
+            case replica.Publish() | replica.AuthorsRefused():
+                self._pending += self.replica.handle(event, now)
             case Request():
                 self._on_request(event, now)
             case _:
@@ -243,7 +253,9 @@ class Node:
         if not event.member:
             return
         self.certified[event.node] = event.name
-        self._spoken[event.node] = event.protocol
+        if self._spoken.get(event.node) != event.protocol or event.restarted:
+            self._spoken[event.node] = event.protocol
+            self._met_stating(event.node, now)
         if event.restarted:
             self._pending += self.adjacencies.handle(adjacency.SessionRestarted(event.node), now)
         if isinstance(event.path, LinkPath):
@@ -280,6 +292,8 @@ class Node:
             self._pending += self.swim.handle(swim.Datagram(source, payload), now)
         elif channel == Channel.PLAN:
             self._on_plan_message(source, payload, now)
+        elif channel == Channel.STATEMENT:
+            self._pending += self.replica.handle(replica.Received(source, payload), now)
         else:
             self._out.append(Rejected(source.hex(), "message on an unknown channel"))
 
@@ -359,6 +373,8 @@ class Node:
             swim.MemberDown: self._on_member_away,
             swim.MemberLeft: self._on_member_away,
             swim.Left: self._on_left,
+            replica.Send: self._on_statement_send,
+            replica.StatementsChanged: self._on_statements_changed,
             SendPlan: self._on_send_plan,
         }
 
@@ -405,12 +421,29 @@ class Node:
     def _on_swim_send(self, action: swim.Send, now: Instant) -> None:
         self._send(action.to, Channel.SWIM, action.payload, now)
 
+    def _on_statement_send(self, action: replica.Send, now: Instant) -> None:
+        self._send(action.to, Channel.STATEMENT, action.payload, now)
+
+    def _on_statements_changed(self, action: replica.StatementsChanged, now: Instant) -> None:
+        """Whom a topic concerns: inside, here; those that need keys, outside."""
+        self._out.append(action)
+
+    def _stating_peers(self) -> list[NodeId]:
+        """Whom to exchange statements with."""
+        up = (member.node for member in self.swim.members() if member.state.up)
+        return [node for node in up if node != self.me and self.speaks(node) >= STATEMENTS_SINCE]
+
+    def _met_stating(self, node: NodeId, now: Instant) -> None:
+        if self.speaks(node) >= STATEMENTS_SINCE:
+            self._pending += self.replica.handle(replica.MemberMet(node), now)
+
     def _on_send_plan(self, action: SendPlan, now: Instant) -> None:
         self._send(action.to, Channel.PLAN, action.payload, now)
 
     def _on_member_up(self, action: swim.MemberUp, now: Instant) -> None:
         self.names[action.node] = action.name or self.names.get(action.node, "")
         self._out.append(self._notice("member.up", action.node))
+        self._met_stating(action.node, now)
         if self._away.pop(action.node, action) is None:
             self._reroute_control(now)
 

@@ -1,8 +1,8 @@
 """What is recorded of a node, and how: enough to run its protocols again, and nothing that is secret.
 
 Recording happens at the inner door (:mod:`dmssd.inner`), where everything is opened and no key is held. Two things
-inside reach for keys all the same, signing and verifying LSAs: their results are recorded too, and handed out again at
-the replay. Per event:
+inside reach for keys all the same, signing and verifying (LSAs and statements): their results are recorded too, and
+handed out again at the replay. Per event:
 
     Signed*, Verified*   | what the keys answered while the event was handled
     the event            | with its instant
@@ -21,6 +21,7 @@ from dmssd import inner
 from dmssd.events import EchoReplied, FibProgrammed, FibRead, LinkDown, LinkUp, Request
 from dmssd.inner import InnerAction, InnerEvent
 from dmssd.settings import NodeSettings
+from gossip.replica import STORED_KEYS, AuthorsRefused, Publish
 from routing.lsa import Signer, Verifier
 from sansio.core import Wake
 from sansio.ids import MeshId, NodeId
@@ -86,11 +87,13 @@ RECORDED_TYPES: tuple[type, ...] = (
     EchoReplied,
     FibProgrammed,
     FibRead,
+    Publish,
+    AuthorsRefused,
     Request,
     Wake,
 )
 
-STORED_FOR_REPLAY = ("lsa-sequence", "incarnation")
+STORED_FOR_REPLAY = ("lsa-sequence", "incarnation", *STORED_KEYS)
 """What of a node's disk its cores read; identity, tokens and membership stay where they are."""
 
 Recorded = RecordOpened | NodeBegan | Signed | Verified | Outcome | InnerEvent

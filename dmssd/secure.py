@@ -35,8 +35,9 @@ from dmssd.security import sessions
 from dmssd.security.certificate import Credentials, checked_name, found, own_certificate, rename_mesh
 from dmssd.security.identity import Identity
 from dmssd.security.sessions import LinkPath, Sessions
-from dmssd.security.signer import MeshSigner, MeshVerifier
+from dmssd.security.signer import STATEMENT_CONTEXT, MeshSigner, MeshVerifier
 from dmssd.settings import NodeSettings
+from gossip.replica import StatementsChanged
 from routing.lsa import Signer, Verifier
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import AdmissionError, RemoteProtocolError, RequestError, StoreError
@@ -194,6 +195,8 @@ class SecureNode:
                     self._session_actions(self.sessions.handle(sessions.Connect(node, path), now), now, out)
                 case inner.SealedArrived(path, payload):
                     self._session_actions(self.sessions.handle(sessions.Received(path, payload), now), now, out)
+                case StatementsChanged():
+                    pass
                 case _:
                     out.append(action)
 
@@ -275,6 +278,8 @@ class SecureNode:
         self._verifier = MeshVerifier(credentials.mesh)
         signer: Signer = MeshSigner(credentials)
         verifier: Verifier = self._verifier
+        stating_signer: Signer = MeshSigner(credentials, STATEMENT_CONTEXT)
+        stating_verifier: Verifier = MeshVerifier(credentials.mesh, STATEMENT_CONTEXT)
         stored = {key: value for key, value in self._stored.items() if key in STORED_FOR_REPLAY}
         began = NodeBegan(
             credentials.identity.node,
@@ -286,8 +291,11 @@ class SecureNode:
         if self._tap is not None:
             self._tap.began(began)
             signer, verifier = self._tap.signer(signer), self._tap.verifier(verifier)
+            stating_signer = self._tap.signer(stating_signer)
+            stating_verifier = self._tap.verifier(stating_verifier)
         rng = random.Random(began.seed)  # noqa: S311 - protocol jitter, not keys
-        return Node(began.me, began.mesh, began.settings, signer, verifier, stored, rng)
+        stating = (stating_signer, stating_verifier)
+        return Node(began.me, began.mesh, began.settings, signer, verifier, stating, stored, rng)
 
 
 def _loaded(identity: Identity, chain: bytes) -> Credentials:

@@ -30,6 +30,7 @@ from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
 from dmssd.secure import MEMBERSHIP_KEY, SecureNode
 from dmssd.security.identity import SEED_BYTES, Identity
 from dmssd.settings import NodeSettings
+from gossip import replica
 from gossip.swim import SwimConfig
 from routing.adjacency import AdjacencyConfig
 from routing.lsa import Prefix
@@ -38,7 +39,7 @@ from sansio.errors import RequestError
 from sansio.instant import MILLISECOND, SECOND, Duration
 
 IDENTITY_KEY = "identity"
-STORED_KEYS = (MEMBERSHIP_KEY, "lsa-sequence", "incarnation", "tokens")
+STORED_KEYS = (MEMBERSHIP_KEY, "lsa-sequence", "incarnation", "tokens", *replica.STORED_KEYS)
 
 REASONS_MAX = 64
 """Distinct reasons of rejections that are counted apart; further ones are counted together."""

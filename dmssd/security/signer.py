@@ -1,4 +1,4 @@
-"""Signer and verifier of link-state advertisements: the body's signature and the chain of who signed it.
+"""Signer and verifier of link-state advertisements and of statements: the body's signature and its signer's chain.
 
 A proof is msgpack ``[signature, chain]``. It stands alone: whoever knows the mesh id can check it, whether or not the
 origin has ever been a peer. Verifying therefore also teaches who the members are (``Verifier.certificates``), which
@@ -16,6 +16,7 @@ from sansio.wire import WIRE, Codec
 
 CERTIFICATES_MAX = 16384
 LSA_CONTEXT = b"dmssd lsa 1"
+STATEMENT_CONTEXT = b"dmssd statement 1"
 
 
 class Proof(msgspec.Struct, **WIRE):
@@ -29,26 +30,31 @@ PROOF_CODEC: Codec[Proof] = Codec(Proof)
 
 
 class MeshSigner:
-    """Signs as this node; satisfies :class:`routing.lsa.Signer`."""
+    """Signs as this node; satisfies :class:`routing.lsa.Signer` and :class:`gossip.replica.Signer`.
 
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
+    ``context`` is what is signed; ``credentials`` may be replaced by renewed ones of the same mesh.
+    """
+
+    def __init__(self, credentials: Credentials, context: bytes = LSA_CONTEXT) -> None:
+        self.credentials = credentials
+        self._context = context
 
     def sign(self, body: bytes) -> bytes:
         """The proof that ``body`` is this node's: about 80 bytes and the chain (200 for each of its links)."""
-        signature = self._credentials.identity.sign(LSA_CONTEXT, body)
-        return PROOF_CODEC.encode(Proof(signature, self._credentials.chain))
+        signature = self.credentials.identity.sign(self._context, body)
+        return PROOF_CODEC.encode(Proof(signature, self.credentials.chain))
 
 
 class MeshVerifier:
-    """Checks proofs against one mesh; satisfies :class:`routing.lsa.Verifier`.
+    """Checks proofs against one mesh; satisfies :class:`routing.lsa.Verifier` and :class:`gossip.replica.Verifier`.
 
     ``certificates`` holds the newest certificate of every origin that passed, at most ``CERTIFICATES_MAX``: the one
     least recently learned goes first. ``learned`` gives, once, those that were new since it was last asked.
     """
 
-    def __init__(self, mesh: MeshId) -> None:
+    def __init__(self, mesh: MeshId, context: bytes = LSA_CONTEXT) -> None:
         self._mesh = mesh
+        self._context = context
         self.certificates: RecentTable[NodeId, Certificate] = RecentTable(CERTIFICATES_MAX)
         self._new: dict[NodeId, Certificate] = {}
 
@@ -61,7 +67,7 @@ class MeshVerifier:
             return False
         if certificate is None or certificate.node != origin:
             return False
-        if not signature_holds(certificate.key, LSA_CONTEXT, body, shown.signature):
+        if not signature_holds(certificate.key, self._context, body, shown.signature):
             return False
         self.learn(certificate)
         return True

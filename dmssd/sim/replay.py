@@ -78,7 +78,9 @@ def replay_entries(entries: Iterator[tuple[Instant, Any]]) -> Replayed:
             case NodeBegan():
                 report.nodes += 1
                 rng = random.Random(entry.seed)  # noqa: S311 - protocol jitter, not keys
-                node = Node(entry.me, entry.mesh, entry.settings, answers, answers, entry.stored, rng)
+                node = Node(
+                    entry.me, entry.mesh, entry.settings, answers, answers, (answers, answers), entry.stored, rng
+                )
             case Signed() | Verified():
                 answers.queue.append(entry)
             case Outcome(expected):

@@ -1,0 +1,19 @@
+"""The topics on which members make statements (:mod:`gossip.replica`), and how much each author may say on each.
+
+A topic is used like this: its rules are listed here; the node publishes by ``replica.handle(Publish(topic, subject,
+body), now)``, and hands ``StatementsChanged`` of that topic to whoever is named in ``Node._on_statements_changed``.
+Whatever a topic's statements mean must be a function of the set alone, so that all members conclude alike.
+"""
+
+from collections.abc import Mapping
+
+from gossip.replica import TopicRules
+
+STATEMENTS_SINCE = 2
+"""The protocol from which on members understand statements."""
+
+TOPIC_ADDRESS = "address"
+
+TOPICS: Mapping[str, TopicRules] = {
+    TOPIC_ADDRESS: TopicRules(author_max=8, body_bytes_max=512),
+}
