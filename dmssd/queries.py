@@ -11,10 +11,10 @@ from typing import Any
 from dmssd.node import Node
 from dmssd.secure import SecureNode
 from gossip.members import State
-from routing.graph import from_lsdb
 from routing.lsa import Lsa
 from routing.mwt import minimum_weight
 from routing.plan import Planner
+from routing.pseudonode import segments, topology
 from sansio.errors import RequestError
 from sansio.ids import NodeId
 from sansio.instant import SECOND, Instant
@@ -83,17 +83,19 @@ def members(secure: SecureNode, around: Surroundings, arguments: Arguments, now:
 
 
 def network_global(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
-    """The Global Topology: every link that both ends advertise."""
+    """The Global Topology: every link that both ends advertise, and the segments, each with one edge from a member."""
     node = secure.node
     lsdb = node.linkstate.lsdb
+    named = _place_names(node)
     edges = [
         {
-            "from": name_of(node, edge.u),
-            "to": name_of(node, edge.v),
+            "from": named(edge.u),
+            "to": named(edge.v),
             "link": edge.key,
             "metric": edge.weight,
         }
-        for edge in from_lsdb(lsdb).edges
+        for edge in topology(lsdb).edges
+        if edge.weight
     ]
     nodes = [
         {"node": origin.hex(), "name": lsa.name, "prefixes": [str(prefix) for prefix in lsa.prefixes]}
@@ -101,7 +103,16 @@ def network_global(secure: SecureNode, around: Surroundings, arguments: Argument
     ]
     nodes.sort(key=lambda row: (row["name"], row["node"]))
     edges.sort(key=lambda row: (row["from"], row["to"], row["link"]))
-    return {"nodes": nodes, "edges": edges}
+    shared = [
+        {
+            "name": named(segment.pseudonode),
+            "designated": name_of(node, segment.designated.node),
+            "speakers": [name_of(node, port.node) for port in segment.speakers],
+            "members": sorted({name_of(node, port.node) for port in segment.members}),
+        }
+        for segment in segments(lsdb)
+    ]
+    return {"nodes": nodes, "edges": edges, "segments": sorted(shared, key=lambda row: str(row["name"]))}
 
 
 def network_spt(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
@@ -134,18 +145,20 @@ def network_mwt(secure: SecureNode, around: Surroundings, arguments: Arguments, 
     policy = arguments.get("policy") or node.settings.mwt
     if policy not in ("shortest", "spanning"):
         raise RequestError(f"unknown policy {policy!r}: say shortest or spanning")
-    result = minimum_weight(from_lsdb(node.linkstate.lsdb), policy)
+    graph = topology(node.linkstate.lsdb)
+    result = minimum_weight(graph, policy)
+    named = _place_names(node)
 
     def shown(edge: Any) -> dict[str, Any]:
-        return {"from": name_of(node, edge.u), "to": name_of(node, edge.v), "metric": edge.weight}
+        return {"from": named(edge.u), "to": named(edge.v), "metric": edge.weight}
 
     def place(row: dict[str, Any]) -> tuple[Any, ...]:
         return (row["from"], row["to"], row["metric"])
 
-    dropped = [shown(drop.edge) | {"reason": drop.sentence(lambda who: name_of(node, who))} for drop in result.dropped]
+    dropped = [shown(drop.edge) | {"reason": drop.sentence(named)} for drop in result.dropped]
     return {
         "policy": policy,
-        "kept": sorted((shown(edge) for edge in result.kept), key=place),
+        "kept": sorted((shown(edge) for edge in result.kept if edge.weight), key=place),
         "dropped": sorted(dropped, key=place),
     }
 
@@ -231,6 +244,13 @@ QUERIES: dict[str, Query] = {
 def name_of(node: Node, who: NodeId) -> str:
     """A node's name where one is known, else its id."""
     return node.names.get(who) or who.hex()
+
+
+def _place_names(node: Node) -> Callable[[NodeId], str]:
+    """How nodes and segments of the graphs are called: a segment by its designated member."""
+    lsdb = node.linkstate.lsdb
+    shared = {segment.pseudonode: f"segment of {name_of(node, segment.designated.node)}" for segment in segments(lsdb)}
+    return lambda who: shared.get(who) or name_of(node, who)
 
 
 def interface(node: Node, link: int) -> str:

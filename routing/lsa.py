@@ -8,6 +8,7 @@
     prefixes     | what is reachable at this node, address and length
     flags        | bit set, none defined yet
     protocol     | the highest protocol that the origin speaks (:mod:`sansio.protocol`); 0.1.0 leaves it out
+    attachments  | its links that are segments: link, own address there, seniority as speaker (:mod:`routing.segments`)
 
 An adjacency counts only if both ends advertise it with each other's link numbers (OSPF's two-way check, RFC 2328
 16.1 (2b)): a link seen one way carries nothing. The proof beside the body (signature and certificates) is opaque
@@ -26,6 +27,7 @@ from sansio.wire import WIRE, Codec
 METRIC_MAX = 2**24 - 1
 ADJACENCIES_MAX = 256
 PREFIXES_MAX = 64
+ATTACHMENTS_MAX = 64
 
 LinkNumber = NewType("LinkNumber", int)
 """A node's own number for one of its links: the kernel's interface index."""
@@ -59,6 +61,18 @@ class Adjacency(msgspec.Struct, order=True, **WIRE):
     metric: Metric
 
 
+class Attachment(msgspec.Struct, order=True, **WIRE):
+    """One of the origin's links that is on a segment which many nodes share.
+
+    ``address``: the origin's own IPv6 link-local address there, 16 bytes. ``speaks``: 0, or the rank of one that speaks
+    for the segment; of two the lower is the senior.
+    """
+
+    link: WireLinkNumber
+    address: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    speaks: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
+
+
 class Lsa(msgspec.Struct, **WIRE):
     """The body of an advertisement."""
 
@@ -69,6 +83,7 @@ class Lsa(msgspec.Struct, **WIRE):
     prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=PREFIXES_MAX)]
     flags: int = 0
     protocol: WireProtocol = PROTOCOL_FIRST
+    attachments: Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=ATTACHMENTS_MAX)] = ()
 
 
 class SignedLsa(msgspec.Struct, **WIRE):

@@ -25,6 +25,7 @@ from sansio.instant import Instant
 LSDB_MAX = 16_384
 LSA_BYTES_MAX = 24_576
 CLAIM_DIGEST_BYTES = 8
+LINK_LOCAL = b"\xfe\x80"
 _MODULUS = 2**128
 
 
@@ -66,6 +67,10 @@ def lsa_problem(lsa: Lsa) -> str | None:
         return "LSA names an adjacency twice"
     if any(adjacency.neighbour == lsa.origin for adjacency in lsa.adjacencies):
         return "LSA is adjacent to itself"
+    if len({attachment.link for attachment in lsa.attachments}) != len(lsa.attachments):
+        return "LSA names an attachment twice"
+    if any(attachment.address[:2] != LINK_LOCAL for attachment in lsa.attachments):
+        return "LSA attached by an address that is not link-local"
     if not all(map(_is_canonical, lsa.prefixes)):
         return "LSA with a malformed prefix"
     if not lsa.name.isprintable():

@@ -16,6 +16,9 @@ Where an edge does not say which other edge is its own link's other direction (d
 stands in. An edge with no edge back at all weighs infinitely in the tree: it is kept just where no two-way path joins
 its ends. So nothing that could be reached becomes unreachable by it.
 
+A pseudonode of a segment is a node like any other here: the edges from it always stay, an edge to it goes where the
+segment is reached cheaper by another way. In the tree a link to a segment weighs what its node says.
+
 Self-loops are on no shortest path and in no tree: neither policy keeps them.
 
 Everything is deterministic: results are in the order of the graph's edges, and of several ways round the one named is
@@ -138,7 +141,7 @@ def _judge_shortest(
         return Dropped(edge, Reason.LOOP, edge.weight, 0)
     source, target = graph.index[edge.u], graph.index[edge.v]
     distance = distances[target]
-    if edge.weight == distance:
+    if graph.cost(edge) == distance:
         return None
     via: list[N] = []
     step = parents[target]
@@ -146,7 +149,8 @@ def _judge_shortest(
         via.append(graph.nodes[step])
         step = parents[step]
     reason = Reason.WAY_ROUND if via else Reason.PARALLEL
-    return Dropped(edge, reason, edge.weight, distance, tuple(reversed(via)))
+    factor = graph.compact().factor
+    return Dropped(edge, reason, edge.weight, (distance + factor - 1) // factor, tuple(reversed(via)))
 
 
 def _spanning(graph: Graph[N]) -> MwtResult[N]:

@@ -7,7 +7,7 @@ made of reports as new as its own. Neither clocks nor verdicts enter, and nothin
 database, so whoever computes from the same reports gets the same bytes. A row carries the prefixes of each origin, so
 that a forwarder without a database can use it.
 
-    Row        | forwarder | algorithm: 1 shortest, 2 spanning | entries, by origin | groups, in order of first use
+    Row        | forwarder | algorithm: see ALGORITHMS | entries, by origin | groups, in order of first use
     RowEntry   | origin | sequence | distance: sum of metrics | group: position in groups, -1 the forwarder | prefixes
     group      | the NextHops of all shortest paths, sorted
     NextHop    | link: the forwarder's own number | neighbour | weight: share of the traffic, 1..256
@@ -16,8 +16,9 @@ Parallel links of equal cost are next hops of their own. Under the policy ``shor
 Topology itself: the Min-Weight Topology has the same shortest paths, and finding it first would only cost time.
 
 :class:`Planner` prepares the graph once and computes any number of rows from it. It also answers what the control
-network asks (DESIGN 4): for those answers the Global Topology is used whatever the policy, so that all nodes relay by
-the same graph, and without loops, even while their configuration differs.
+network asks (DESIGN 4): for those answers the plain adjacencies are used whatever the policy, so that all nodes relay
+by the same graph, and without loops, even while their configuration differs. Control messages travel over adjacencies,
+which on a segment lead through its speakers.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,12 +30,15 @@ import msgspec
 from routing.graph import Edge, Graph, from_lsdb
 from routing.lsa import PREFIXES_MAX, LinkNumber, Lsa, Prefix, WireLinkNumber
 from routing.mwt import SHORTEST, SPANNING, check_policy, minimum_weight
+from routing.pseudonode import topology
 from routing.spf import ShortestPaths, members, shortest_paths
 from sansio.ids import NodeId, WireNodeId
 from sansio.wire import WIRE, Codec
 
 ALGORITHMS: Mapping[str, int] = {SHORTEST: 1, SPANNING: 2}
 """What a row says of how it was computed; a change of the computation takes a new number."""
+OVER_SEGMENTS = 2
+"""Added to it where the database has segments, which 0.1.0 does not compute by."""
 ENTRIES_MAX = 16_384
 NEXT_HOPS_MAX = 256
 SELF_GROUP = -1
@@ -122,8 +126,8 @@ class Planner:
     def __init__(self, lsdb: Mapping[NodeId, Lsa], policy: str = SHORTEST) -> None:
         check_policy(policy)
         self._lsas = dict(lsdb)
-        self._algorithm = ALGORITHMS[policy]
-        self._whole = from_lsdb(self._lsas)
+        self._whole = topology(self._lsas)
+        self._algorithm = ALGORITHMS[policy] + (OVER_SEGMENTS if self._whole.pseudonodes else 0)
         self._graph = self._whole
         if policy != SHORTEST:
             self._graph = self._whole.keeping(minimum_weight(self._whole, policy).kept)
@@ -183,8 +187,8 @@ class Planner:
         if source not in self._lsas:
             return {}
         paths = self._global_paths(source)
-        nodes, distances, links = self._whole.nodes, paths.distances, self._whole.compact().links
-        infinity = self._whole.compact().infinity
+        nodes, distances, links = self._plain.nodes, paths.distances, self._plain.compact().links
+        infinity = self._plain.compact().infinity
         counts = [0] * len(nodes)
         for near in sorted(range(len(nodes)), key=distances.__getitem__):
             if distances[near] == infinity:
@@ -193,6 +197,10 @@ class Planner:
                 if distances[to] == distances[near] + weight:
                     counts[to] = max(counts[to], counts[near] + 1)
         return {node: count for node, count in zip(nodes, counts, strict=True) if count}
+
+    @cached_property
+    def _plain(self) -> Graph[NodeId]:
+        return from_lsdb(self._lsas) if self._whole.pseudonodes else self._whole
 
     @cached_property
     def _components(self) -> dict[NodeId, frozenset[NodeId]]:
@@ -206,14 +214,14 @@ class Planner:
                     fresh = [to for to, _ in links[todo.pop()] if to not in members_of]
                     members_of.update(fresh)
                     todo += fresh
-                component = frozenset(nodes[position] for position in members_of)
+                component = frozenset(nodes[position] for position in members_of) - self._whole.pseudonodes
                 found.update(dict.fromkeys(component, component))
         return found
 
     def _global_paths(self, source: NodeId) -> ShortestPaths[NodeId]:
         # The control router asks for relays and hop counts of one source in turn: one run serves both.
         if self._paths is None or self._paths[0] != source:
-            self._paths = (source, shortest_paths(self._whole, source))
+            self._paths = (source, shortest_paths(self._plain, source))
         return self._paths[1]
 
 

@@ -12,6 +12,9 @@ Two queues do the work, with identical results:
 - a *binary heap* of single integers, ``distance << bits | node``: no tuples to allocate or compare. Best for few nodes,
   large or widely spread weights.
 
+Where the source is on a segment, the other nodes on it are set first, each by its own exit; the pseudonode itself gets
+the empty set, since no packet goes there, and passes on only what reaches it by other ways of equal cost.
+
 ``shortest_paths`` picks. Since the longest distance is not known beforehand, the bucket run counts the slots it has
 looked at and hands what is left to the heap once those outnumber the graph (a long chain of heavy links). Tried and
 left out, each slower here: a heap of (distance, node) tuples, a dict of lists with a heap of distances, one flat list
@@ -36,19 +39,14 @@ class ShortestPaths(Generic[N]):
     """The shortest-path DAG of one source, seen from the source.
 
     ``distances`` and ``first_hops`` go by the node's position in ``graph.nodes``; what cannot be reached has
-    ``graph.compact().infinity`` and the empty set. Bit ``i`` of a set is the edge ``exits[i]``.
+    ``graph.compact().infinity`` and the empty set. Bit ``i`` of a set is the edge ``exits[i]`` (:meth:`Graph.exits`).
     """
 
     graph: Graph[N]
     source: N
     distances: list[int]
     first_hops: list[int]
-
-    @property
-    def exits(self) -> tuple[Edge[N], ...]:
-        """The edges that first-hop bits stand for."""
-        graph = self.graph
-        return tuple(graph.edges[position] for position in graph.compact().exits[graph.index[self.source]])
+    exits: tuple[Edge[N], ...]
 
     def distance(self, node: N) -> int | None:
         """From the source to ``node``; ``None`` where there is no way."""
@@ -60,10 +58,14 @@ class ShortestPaths(Generic[N]):
         return members(self.first_hops[self.graph.index[node]], self.exits)
 
     def reached(self) -> Iterator[tuple[N, int, int]]:
-        """(node, distance, first-hop set) of every node that can be reached, the source included, in node order."""
+        """(node, distance, first-hop set) of every node that can be reached, the source included, in node order.
+
+        Pseudonodes are left out: they are places to pass, not to reach.
+        """
         infinity = self.graph.compact().infinity
+        pseudonodes = self.graph.pseudonodes
         for node, distance, hops in zip(self.graph.nodes, self.distances, self.first_hops, strict=True):
-            if distance != infinity:
+            if distance != infinity and node not in pseudonodes:
                 yield node, distance, hops
 
 
@@ -77,7 +79,11 @@ def shortest_paths(graph: Graph[N], source: N) -> ShortestPaths[N]:
     compact = graph.compact()
     run = run_buckets if _suits_buckets(compact) else run_heap
     distances, first_hops = run(graph, graph.index[source])
-    return ShortestPaths(graph, source, distances, first_hops)
+    if compact.factor != 1:
+        # A pseudonode lies half a step short of the nodes on it: it counts as far as they do.
+        far = compact.infinity
+        distances = [distance if distance == far else (distance + 1) // 2 for distance in distances]
+    return ShortestPaths(graph, source, distances, first_hops, graph.exits(source))
 
 
 def _suits_buckets(compact: Compact) -> bool:
@@ -88,9 +94,9 @@ def _suits_buckets(compact: Compact) -> bool:
 def run_heap(graph: Graph[N], source: int) -> tuple[list[int], list[int]]:
     """Distances and first-hop sets by the binary heap; ``source`` is a position."""
     compact = graph.compact()
-    distances, first_hops = _start(graph, source)
+    distances, first_hops, reached = _start(graph, source)
     bits = len(distances).bit_length()
-    queue = [distances[to] << bits | to for to, _ in compact.links[source]]
+    queue = [distances[to] << bits | to for to in reached]
     _drain_heap(compact, distances, first_hops, queue)
     return distances, first_hops
 
@@ -98,10 +104,10 @@ def run_heap(graph: Graph[N], source: int) -> tuple[list[int], list[int]]:
 def run_buckets(graph: Graph[N], source: int) -> tuple[list[int], list[int]]:
     """Distances and first-hop sets by the bucket queue; ``source`` is a position."""
     compact = graph.compact()
-    distances, first_hops = _start(graph, source)
+    distances, first_hops, reached = _start(graph, source)
     buckets: list[list[int] | None] = [None] * (1 << compact.weight_max.bit_length())
-    for to, weight in compact.links[source]:
-        _put(buckets, weight, to)
+    for to in reached:
+        _put(buckets, distances[to], to)
     left = _drain_buckets(compact, distances, first_hops, buckets)
     if left:
         bits = len(distances).bit_length()
@@ -109,16 +115,20 @@ def run_buckets(graph: Graph[N], source: int) -> tuple[list[int], list[int]]:
     return distances, first_hops
 
 
-def _start(graph: Graph[N], source: int) -> tuple[list[int], list[int]]:
+def _start(graph: Graph[N], source: int) -> tuple[list[int], list[int], list[int]]:
+    """Distances and first-hop sets one exit away from the source, and which nodes that concerns."""
     compact = graph.compact()
     distances = [compact.infinity] * len(graph.nodes)
     first_hops = [0] * len(graph.nodes)
     distances[source] = 0
-    for to, weight in compact.links[source]:
+    reached = dict(compact.links[source])
+    for position, edge in enumerate(graph.exits(graph.nodes[source])):
+        to = graph.index[edge.v]
+        first_hops[to] |= 1 << position
+        reached[to] = compact.factor * edge.weight
+    for to, weight in reached.items():
         distances[to] = weight
-    for position, edge in enumerate(compact.exits[source]):
-        first_hops[graph.index[graph.edges[edge].v]] |= 1 << position
-    return distances, first_hops
+    return distances, first_hops, list(reached)
 
 
 def _put(buckets: list[list[int] | None], slot: int, node: int) -> None:

@@ -69,7 +69,12 @@ def _global_text(answer: dict[str, Any]) -> str:
         [[edge["from"], edge["to"], edge["link"], edge["metric"]] for edge in answer["edges"]],
     )
     count = f"{plural(len(answer['nodes']), 'node')}, {plural(len(answer['edges']), 'link direction')}"
-    return "\n\n".join([count, nodes, edges] if answer["edges"] else [count, nodes])
+    shared = answer.get("segments", [])
+    parts = [f"{count}, {plural(len(shared), 'segment')}" if shared else count, nodes]
+    if shared:
+        rows = [[one["name"], ", ".join(one["speakers"]), len(one["members"]), one["members"]] for one in shared]
+        parts.append(table(["segment", "speakers", "size", "members"], rows))
+    return "\n\n".join([*parts, edges] if answer["edges"] else parts)
 
 
 def _mwt_text(answer: dict[str, Any]) -> str:

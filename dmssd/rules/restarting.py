@@ -15,10 +15,13 @@ from collections.abc import Mapping
 
 from routing.lsa import Lsa
 from routing.plan import Planner
+from routing.pseudonode import Port, segments, topology
 from sansio.ids import NodeId
 from sansio.instant import Duration, Instant, after
 
 HISTORY_MAX = 32
+_SEGMENT = NodeId(b"")
+"""Stands for whatever segment a link is on."""
 
 _Topology = frozenset[tuple[NodeId, NodeId, int, int]]
 
@@ -69,7 +72,7 @@ class Restarts:
 
     def _is_dispensable(self, node: NodeId, lsdb: Mapping[NodeId, Lsa]) -> bool:
         # A leaf forwards for nobody, so it can be in no loop; giving it up would only make it unreachable.
-        if sum(any(a.neighbour == node for a in lsa.adjacencies) for lsa in lsdb.values()) <= 1:
+        if len({edge.u for edge in topology(lsdb).edges if edge.v == node}) <= 1:
             return False
         with_it = Planner(lsdb).component(self._me)
         without = Planner({origin: lsa for origin, lsa in lsdb.items() if origin != node}).component(self._me)
@@ -77,10 +80,24 @@ class Restarts:
 
 
 def _rest(lsdb: Mapping[NodeId, Lsa], node: NodeId) -> _Topology:
-    """What everybody but ``node`` says: a neighbour that no longer reaches it counts, its own return does not."""
+    """What everybody but ``node`` says: a neighbour that no longer reaches it counts, its own return does not.
+
+    Of a segment it counts who is on it, not who speaks for it: that may change without moving a packet.
+    """
+    graph = topology(lsdb)
     return frozenset(
-        (origin, adjacency.neighbour, adjacency.link, adjacency.metric)
+        (edge.u, _SEGMENT if edge.v in graph.pseudonodes else edge.v, edge.key, edge.weight)
+        for edge in graph.edges
+        if edge.u not in graph.pseudonodes and node not in (edge.u, edge.v)
+    ) | _half_seen(lsdb, node)
+
+
+def _half_seen(lsdb: Mapping[NodeId, Lsa], node: NodeId) -> _Topology:
+    """What others say of links to ``node``: when it comes back it says nothing of them for a moment."""
+    on = {port for segment in segments(lsdb) for port in segment.members}
+    return frozenset(
+        (origin, node, adjacency.link, adjacency.metric)
         for origin, lsa in lsdb.items()
-        if origin != node
         for adjacency in lsa.adjacencies
+        if adjacency.neighbour == node and Port(origin, adjacency.link) not in on
     )

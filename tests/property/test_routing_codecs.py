@@ -12,7 +12,7 @@ from routing.control import FRAME_CODEC, ControlRouter, Frame, FrameReceived
 from routing.discovery import GREETING_CODEC, Discovery, Greeting, GreetingReceived
 from routing.flood import FLOOD_CODEC, Ack, Claim, Digest, Flood, FloodItem, FloodMessage, Receipt, Request, Summary
 from routing.linkstate import SIGNED_CODEC, FloodReceived, LinkState
-from routing.lsa import LSA_CODEC, Adjacency, LinkNumber, Lsa, Prefix, SignedLsa
+from routing.lsa import LSA_CODEC, Adjacency, Attachment, LinkNumber, Lsa, Prefix, SignedLsa
 from routing.lsdb import lsa_problem
 from routing.neighbours import LinkUp, NeighbourUp
 from sansio.core import Rejected
@@ -37,6 +37,9 @@ prefixes = st.builds(
     Prefix, st.sampled_from([4, 5, 16]).flatmap(lambda n: st.binary(min_size=n, max_size=n)), st.integers(0, 128)
 )
 adjacencies = st.builds(Adjacency, nodes, links, links, metrics)
+attachments = st.builds(
+    Attachment, links, st.binary(min_size=14, max_size=14).map(b"\xfe\x80".__add__), st.integers(0, 5)
+)
 lsas = st.builds(
     Lsa,
     nodes | st.sampled_from([ME, PEER]),
@@ -45,6 +48,8 @@ lsas = st.builds(
     st.lists(adjacencies, max_size=4).map(tuple),
     st.lists(prefixes, max_size=3).map(tuple),
     st.integers(-(2**31), 2**31),
+    st.integers(1, 3),
+    st.lists(attachments, max_size=3).map(tuple),
 )
 signed_lsas = lsas.flatmap(
     lambda lsa: st.sampled_from([b"good", b"bad"]).map(

@@ -6,15 +6,15 @@ from dmssd.rules.relaying import control_routes
 from dmssd.rules.restarting import Restarts
 from dmssd.security.sessions import LinkPath, RoutedPath
 from routing.discovery import NeighbourSeen
-from routing.lsa import Adjacency, LinkNumber, Lsa
+from routing.lsa import Adjacency, Attachment, LinkNumber, Lsa
 from routing.neighbours import NeighbourDown, NeighbourUp
 from sansio.ids import MeshId, NodeId
 from sansio.instant import SECOND, Duration, Instant
 
-A, B, C, D = (NodeId(letter * 20) for letter in (b"A", b"B", b"C", b"D"))
+A, B, C, D, E = (NodeId(letter * 20) for letter in (b"A", b"B", b"C", b"D", b"E"))
 WINDOW, LATER = Duration(SECOND), Instant(5 * SECOND)
 MESH, OTHER_MESH = MeshId(b"m" * 16), MeshId(b"o" * 16)
-NUMBER = {A: 1, B: 2, C: 3, D: 4}
+NUMBER = {A: 1, B: 2, C: 3, D: 4, E: 5}
 
 
 def lsdb(*edges):
@@ -120,6 +120,43 @@ def test_the_return_of_a_restarting_neighbour_is_no_change_elsewhere():
     restarts.moved(whole, Instant(0))
     restarts.began(B, LATER)
     assert restarts.to_give_up(whole | {B: Lsa(B, 9, "B", (), ())}) == []
+
+
+def segment(*speakers, gone=()):
+    """The four on one segment by their links 1, adjacent to the speakers alone; ``gone``: whom nobody holds any more."""
+    lan, nodes = LinkNumber(1), (A, B, C, D)
+    found = {}
+    for node in nodes:
+        beside = [far for far in nodes if far != node and (node in speakers or far in speakers) and far not in gone]
+        adjacencies = tuple(Adjacency(far, lan, lan, 1) for far in beside)
+        rank = speakers.index(node) + 1 if node in speakers else 0
+        attachments = (Attachment(lan, b"\xfe\x80" + bytes(13) + node[:1], rank),)
+        found[node] = Lsa(node, 1, "", adjacencies, (), protocol=2, attachments=attachments)
+    return found
+
+
+def linked(lsdb, *edges):
+    """The same with point-to-point links; the link from u to v has the number 10 more than v's at u."""
+    for u, v in (*edges, *((v, u) for u, v in edges)):
+        lsa = lsdb.get(u) or Lsa(u, 1, "", (), (), protocol=2)
+        link = Adjacency(v, LinkNumber(10 + NUMBER[v]), LinkNumber(10 + NUMBER[u]), 1)
+        lsdb[u] = Lsa(u, 1, "", (*lsa.adjacencies, link), (), protocol=2, attachments=lsa.attachments)
+    return lsdb
+
+
+def test_another_speaker_on_a_segment_is_no_change_for_those_who_forward_over_it():
+    restarts = Restarts(A, WINDOW)
+    restarts.moved(segment(A, B), Instant(0))
+    restarts.began(B, LATER)
+    assert restarts.to_give_up(segment(A, C, B)) == []
+
+
+def test_a_node_lost_from_a_segment_is_a_change_and_a_restarting_speaker_is_given_up_for_it():
+    restarts = Restarts(A, WINDOW)
+    restarts.moved(linked(segment(A, B), (B, E), (E, A)), Instant(0))
+    restarts.began(B, LATER)
+    assert restarts.to_give_up(linked(segment(A, C, B), (B, E), (E, A))) == []
+    assert restarts.to_give_up(linked(segment(A, B, gone=(D,)), (B, E), (E, A))) == [B]
 
 
 def test_a_neighbour_that_is_back_is_restarting_no_more():
