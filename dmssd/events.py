@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dmssd.settings import NodeSettings
 from routing.fib import FibOperation, Installed
 from routing.lsa import LinkNumber
 from sansio.core import Persist, Rejected, Wake
@@ -71,7 +72,14 @@ class Request:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-NodeEvent = LinkUp | LinkDown | Datagram | EchoReplied | FibProgrammed | FibRead | Request | Wake
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """The configuration was read again: live by these settings from now on."""
+
+    settings: NodeSettings
+
+
+NodeEvent = LinkUp | LinkDown | Datagram | EchoReplied | FibProgrammed | FibRead | SettingsChanged | Request | Wake
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from dmssd.events import (
     Reply,
     Request,
     SendEcho,
+    SettingsChanged,
 )
 from dmssd.security.sessions import Path, RoutedPath
 from gossip.replica import AuthorsRefused, Publish, StatementsChanged
@@ -86,6 +87,7 @@ InnerEvent = (
     | FibRead
     | Publish
     | AuthorsRefused
+    | SettingsChanged
     | Request
     | Wake
 )

@@ -29,12 +29,13 @@ from dmssd.events import (
     Reply,
     Request,
     SendEcho,
+    SettingsChanged,
 )
 from dmssd.fragments import Fragments
 from dmssd.inner import InnerAction, InnerEvent, OpenSession, PeerSpoke, PeerUp, SendToPeer
-from dmssd.roles.fd import Forwarder, LsdbMoved, PlanReceived, SendPlan
+from dmssd.roles.fd import Forwarder, ForwarderConfigured, LsdbMoved, PlanReceived, Retired, SendPlan
 from dmssd.roles.messages import PLAN_CODEC, PlanAck
-from dmssd.roles.tp import AckReceived, ProcessorConfig, TopologyProcessor
+from dmssd.roles.tp import AckReceived, ProcessorConfig, ProcessorConfigured, TopologyProcessor
 from dmssd.rules.meeting import Meetings
 from dmssd.rules.paths import Paths
 from dmssd.rules.processors import computes, forwarder_config, may_compute
@@ -111,6 +112,7 @@ class Node:
         self.processor = (
             TopologyProcessor(me, lsdb, ProcessorConfig(policy=settings.mwt)) if computes(me, settings) else None
         )
+        self.retiring: Forwarder | None = None  # gave up its role, and is taking its routes out of the kernel
         self.paths = Paths()
         self.meetings = Meetings(me, mesh)
         self.links: dict[int, LinkUp] = {}
@@ -164,7 +166,7 @@ class Node:
         return common([lsa.protocol]) if lsa is not None else PROTOCOL_FIRST
 
     def _cores(self) -> tuple[_TimedCore, ...]:
-        optional = (self.forwarder, self.processor)
+        optional = (self.forwarder, self.retiring, self.processor)
         always = (self.discovery, self.adjacencies, self.linkstate, self.swim, self.replica)
         return (*always, *(core for core in optional if core is not None))
 
@@ -198,8 +200,9 @@ class Node:
             case LinkUp() | LinkDown():
                 self._on_link(event, now)
             case FibProgrammed() | FibRead():
-                if self.forwarder is not None:
-                    self._pending += self.forwarder.handle(event, now)
+                self._on_fib(event, now)
+            case SettingsChanged(settings):
+                self._on_settings(settings, now)
             case replica.Publish() | replica.AuthorsRefused():
                 self._pending += self.replica.handle(event, now)
             case Request():
@@ -241,6 +244,57 @@ class Node:
         if self._leaving is not None:
             self._pending.append(Reply(self._leaving, {}))
         self._pending.append(Halt())
+
+    def _on_fib(self, event: FibProgrammed | FibRead, now: Instant) -> None:
+        forwarder = self.forwarder or self.retiring
+        if forwarder is None:
+            return
+        self._pending += forwarder.handle(event, now)
+        if forwarder.gone:
+            self.retiring = None
+            self._timed = self._cores()
+
+    # Settings
+
+    def _on_settings(self, settings: NodeSettings, now: Instant) -> None:
+        before, self.settings = self.settings, settings
+        if settings.liveness != before.liveness:
+            self._pending += self.adjacencies.handle(adjacency.Configured(settings.liveness), now)
+            self.restarts.window = settings.liveness.daemon_missed_after
+        if settings.swim != before.swim:
+            self._pending += self.swim.handle(swim.Configured(settings.swim), now)
+        prefixes = settings.prefixes + settings.announce
+        if prefixes != before.prefixes + before.announce and self._leaving is None:
+            self._pending += self.linkstate.handle(linkstate.PrefixesSet(prefixes), now)
+        self._set_forwarder(before, now)
+        self._set_processor(before, now)
+        self._timed = self._cores()
+
+    def _set_forwarder(self, before: NodeSettings, now: Instant) -> None:
+        config = forwarder_config(self.settings)
+        if "fd" not in self.settings.roles:
+            if self.forwarder is not None:
+                self.retiring, self.forwarder = self.forwarder, None
+                self._pending += self.retiring.handle(Retired(), now)
+        elif self.forwarder is None:
+            self.forwarder, old, self.retiring = Forwarder(self.me, self.linkstate.lsdb, config), self.retiring, None
+            for up in self.adjacencies.announced():
+                self._pending += self.forwarder.handle(up, now)
+            if old is not None and old.installed is not None:
+                self._pending += self.forwarder.handle(FibRead(old.installed), now)
+            self._pending += self.forwarder.handle(LsdbMoved(), now)
+        elif config != forwarder_config(before):
+            self._pending += self.forwarder.handle(ForwarderConfigured(config), now)
+
+    def _set_processor(self, before: NodeSettings, now: Instant) -> None:
+        config = ProcessorConfig(policy=self.settings.mwt)
+        if not computes(self.me, self.settings):
+            self.processor = None
+        elif self.processor is None:
+            self.processor = TopologyProcessor(self.me, self.linkstate.lsdb, config)
+            self._pending += self.processor.handle(LsdbMoved(), now)
+        elif self.settings.mwt != before.mwt:
+            self._pending += self.processor.handle(ProcessorConfigured(config), now)
 
     # Peers
 

@@ -34,6 +34,8 @@ class Surroundings:
     rejected: dict[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     guard: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What is not as it should be outside of the node: a change on trial, files that do not hold what is in force."""
 
 
 def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
@@ -43,7 +45,7 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
     for member in node.swim.members():
         counts[STATE_SHOWN[member.state]] += 1
     neighbours = _neighbours(node)
-    reasons = _reasons(node, neighbours)
+    reasons = [*_reasons(node, neighbours), *around.notes]
     if around.guard.get("problem"):
         reasons.append(f"forwarding is not guarded: {around.guard['problem']}; next: dmssd doctor")
     return {

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dmssd import inner
-from dmssd.events import EchoReplied, FibProgrammed, FibRead, LinkDown, LinkUp, Request
+from dmssd.events import EchoReplied, FibProgrammed, FibRead, LinkDown, LinkUp, Request, SettingsChanged
 from dmssd.inner import InnerAction, InnerEvent
 from dmssd.settings import NodeSettings
 from gossip.replica import STORED_KEYS, AuthorsRefused, Publish
@@ -89,6 +89,7 @@ RECORDED_TYPES: tuple[type, ...] = (
     FibRead,
     Publish,
     AuthorsRefused,
+    SettingsChanged,
     Request,
     Wake,
 )

@@ -26,6 +26,7 @@ from dmssd.events import (
     Reply,
     Request,
     SendDatagram,
+    SettingsChanged,
 )
 from dmssd.inner import CarrySealed, GreetingHeard, InnerAction, InnerEvent, PeerSpoke, PeerUp
 from dmssd.node import Node
@@ -104,6 +105,9 @@ class SecureNode:
                 self._on_request(event, now, out)
             case EchoReplied() | FibProgrammed() | FibRead():
                 self._inner(event, now, out)
+            case SettingsChanged(settings):
+                self._settings = settings
+                self._inner(SettingsChanged(self._certified(settings)), now, out)
             case _:
                 assert_never(event)
         self._remember(out)
@@ -273,6 +277,10 @@ class SecureNode:
         self._unsaved.append(Persist(MEMBERSHIP_KEY, credentials.chain))
         return credentials
 
+    def _certified(self, settings: NodeSettings) -> NodeSettings:
+        # A member is called what its certificate says, whatever its configuration says since.
+        return replace(settings, name=self.credentials.certificate.name)
+
     def _new_node(self) -> Node:
         credentials = self.credentials
         self._verifier = MeshVerifier(credentials.mesh)
@@ -284,7 +292,7 @@ class SecureNode:
         began = NodeBegan(
             credentials.identity.node,
             credentials.mesh,
-            replace(self._settings, name=credentials.certificate.name),
+            self._certified(self._settings),
             stored,
             self._rng.getrandbits(63),
         )

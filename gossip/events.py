@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gossip.config import SwimConfig
 from sansio.core import Persist, Rejected, Wake
 from sansio.ids import NodeId
 
@@ -39,7 +40,14 @@ class PathChanged:
     node: NodeId
 
 
-SwimEvent = Started | PeerMet | Datagram | LeaveRequested | PathChanged | Wake
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """Another profile from now on; waits that have begun end when they were to."""
+
+    config: SwimConfig
+
+
+SwimEvent = Started | PeerMet | Datagram | LeaveRequested | PathChanged | Configured | Wake
 
 
 @dataclass(frozen=True, slots=True)

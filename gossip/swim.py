@@ -37,6 +37,7 @@ from gossip.antientropy import SYNC_PAGES_MAX, better, chunks, ranges
 from gossip.broadcasts import Broadcasts, retransmit_limit
 from gossip.config import SwimConfig
 from gossip.events import (
+    Configured,
     Datagram,
     LeaveRequested,
     Left,
@@ -107,6 +108,7 @@ from sansio.instant import MILLISECOND, SECOND, Duration, Instant, after
 from sansio.reserve import ReservedCounter
 
 __all__ = [
+    "Configured",
     "Datagram",
     "LeaveRequested",
     "Left",
@@ -216,6 +218,8 @@ class Swim:
                 return actions + self._on_leave_requested(now)
             case PathChanged(node):
                 return actions + self._on_path_changed(node, now)
+            case Configured(config):
+                return actions + self._on_configured(config, now)
             case _:
                 assert_never(event)
 
@@ -237,6 +241,14 @@ class Swim:
     def incarnation(self) -> int:
         """Our own present incarnation."""
         return min(self._counter.value, INCARNATION_MAX)
+
+    def _on_configured(self, config: SwimConfig, now: Instant) -> list[SwimAction]:
+        changed = config.period != self._config.period
+        self._config = config
+        if changed:
+            # A random phase, as at the start: members that are configured together do not probe together.
+            self._timers.set(PeriodDue(), after(now, self._random_part(config.period)))
+        return []
 
     # Start and stalls
 

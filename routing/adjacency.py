@@ -154,6 +154,13 @@ class MetricSet:
 
 
 @dataclass(frozen=True, slots=True)
+class Configured:
+    """Other timers from now on; what is waited for already is waited for no longer than they say."""
+
+    config: AdjacencyConfig
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """We leave for good: say goodbye to everybody and fall silent."""
 
@@ -215,7 +222,17 @@ class NeighbourView:
 
 
 AdjacencyEvent = (
-    LinkUp | LinkDown | Paired | HelloReceived | EchoReplied | SessionRestarted | MetricSet | GaveUp | Leaving | Wake
+    LinkUp
+    | LinkDown
+    | Paired
+    | HelloReceived
+    | EchoReplied
+    | SessionRestarted
+    | MetricSet
+    | GaveUp
+    | Configured
+    | Leaving
+    | Wake
 )
 AdjacencyAction = (
     SendHello
@@ -295,6 +312,8 @@ class Adjacencies:
                 return self._on_session_restarted(node, now)
             case GaveUp(node):
                 return self._on_gave_up(node)
+            case Configured(config):
+                return self._on_configured(config, now)
             case Leaving():
                 return self._on_leaving(now)
             case Wake():
@@ -309,6 +328,10 @@ class Adjacencies:
     def neighbours(self) -> list[NeighbourView]:
         """Every paired neighbour, in order of link and address."""
         return [self._view(self._neighbours[key]) for key in sorted(self._neighbours)]
+
+    def announced(self) -> list[NeighbourUp]:
+        """Every adjacency that is up, as it was last told."""
+        return [self._announce(self._neighbours[key]) for key in sorted(self._neighbours) if self._neighbours[key].up]
 
     def holder(self, link: LinkNumber, address: str) -> NodeId | None:
         """Who is paired at that place."""
@@ -403,6 +426,21 @@ class Adjacencies:
         for neighbour in self._neighbours.values():
             if neighbour.node == node and neighbour.restarting:
                 actions += self._lose(neighbour, "restarting while the topology changed")
+        return actions
+
+    def _on_configured(self, config: AdjacencyConfig, now: Instant) -> list[AdjacencyAction]:
+        if config == self._config or self._leaving:
+            return []
+        self._config = config
+        self._beat = Instant(0)
+        actions: list[AdjacencyAction] = []
+        for neighbour in self._neighbours.values():
+            # The hello tells the other side our new pace before it could miss one of the old.
+            actions += self._hello(neighbour, now)
+            if not neighbour.judging:
+                timer: _Timer = ("echo", *neighbour.key)
+                self._timers.set(timer, min(self._timers.when(timer) or now, self._next_echo(now)))
+            self._arm_lapse(neighbour)
         return actions
 
     def _on_leaving(self, now: Instant) -> list[AdjacencyAction]:

@@ -13,6 +13,8 @@ Answers are plain values (dict, list, str, int, float, bool, None) in the shapes
     routes           |           | {source, routes: [{prefix, group, next_hops}]}
     roles            |           | [{role, ...}]
     config           |           | the effective configuration, as ``dmssd.config.schema.plain`` gives it
+    config_diff      |           | [{key, old, new, effect}]: what the files hold against what is in effect
+    trials           |           | [{subject, what: [line], remaining_s}]: changes that wait for a confirmation
     greeters         |           | [{name, node, mesh, interface, address}]: who greets on this node's links
 
     request          | arguments                                     | answer
@@ -20,6 +22,9 @@ Answers are plain values (dict, list, str, int, float, bool, None) in the shapes
     join             | peer, token, name?, leave_first?, timeout_s?  | {mesh, mesh_name, name}, once the join has ended
     leave            |                                               | {}, once the leave has spread
     token            | uses, ttl_s                                   | {token, uses, ttl_s}
+    reload           | dry_run?, confirm_s?                          | {changes: as config_diff, made, confirm_s}
+    confirm          |                                               | {confirmed: [subject]}
+    undo             |                                               | {undone: [subject]}
     trace            | destination, family (4, 6), flow?             | {destination (an address), flow, reached,
                      |                                               |  hops: [{ttl, name, address, rtt_ms}]}
 """

@@ -15,6 +15,7 @@ TEXT_CHARACTERS_MAX = 1_024
 TOKEN_USES_MAX = 1_000
 TOKEN_TTL_S_MAX = 7 * 24 * 3_600
 JOIN_TIMEOUT_S_MAX = 3_600
+TRIAL_S_MAX = 24 * 3_600
 
 Check = Callable[[object], str | None]
 """What a value must be, where it is not; None where it is."""
@@ -73,10 +74,18 @@ QUERIES: Mapping[str, tuple[str, Mapping[str, Argument]]] = {
     "/routes": ("routes", {}),
     "/roles": ("roles", {}),
     "/config": ("config", {}),
+    "/config/diff": ("config_diff", {}),
+    "/trials": ("trials", {}),
     "/greeters": ("greeters", {}),
     "/guard": ("guard", {}),
 }
 """Path below the prefix -> name of the query, its parameters."""
+
+TRIAL: Mapping[str, Argument] = {
+    "dry_run": Argument(_flag),
+    "confirm_s": Argument(_number(1, TRIAL_S_MAX)),
+}
+"""Of every request that changes something and can be previewed and tried."""
 
 REQUESTS: Mapping[str, Mapping[str, Argument]] = {
     "init": {"name": Argument(_text, required=True)},
@@ -92,6 +101,9 @@ REQUESTS: Mapping[str, Mapping[str, Argument]] = {
         "uses": Argument(_whole(1, TOKEN_USES_MAX), default=1),
         "ttl_s": Argument(_whole(1, TOKEN_TTL_S_MAX), default=600),
     },
+    "reload": {**TRIAL},
+    "confirm": {},
+    "undo": {},
     "trace": {
         "destination": Argument(_text, required=True),
         "family": Argument(_choice(4, 6), required=True),

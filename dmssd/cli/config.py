@@ -1,16 +1,17 @@
-"""``dmssd config``: check files, show what is in effect."""
+"""``dmssd config``: check files, show what is in effect, take what they hold; and confirm or undo what is on trial."""
 
 from pathlib import Path
 
 import click
 
 from dmssd.cli.target import Target, output_option, pass_target, shared_options
+from dmssd.cli.trial import change_lines, show_changes, trial_options
 from dmssd.config import paths
 
 
 @click.group()
 def config() -> None:
-    """Check configuration files; show what is in effect."""
+    """Check configuration files; show what is in effect; change it safely."""
 
 
 @config.command()
@@ -40,3 +41,40 @@ def show(target: Target) -> None:
         return toml(answer).rstrip("\n")
 
     target.show(answer, text)
+
+
+@config.command()
+@shared_options
+@pass_target
+def diff(target: Target) -> None:
+    """What the files hold against what the running daemon goes by, and what each difference takes."""
+    answer = target.client().get("config/diff")
+    target.show(answer, lambda: "\n".join(change_lines(answer)) or "nothing differs")
+
+
+@config.command()
+@trial_options
+@shared_options
+@pass_target
+def reload(target: Target, dry_run: bool, confirm_s: float | None) -> None:
+    """Have the running daemon read its files again. A file that cannot be used changes nothing."""
+    arguments = {"dry_run": dry_run or None, "confirm_s": confirm_s}
+    show_changes(target, target.client().post("reload", arguments))
+
+
+@config.command()
+@shared_options
+@pass_target
+def confirm(target: Target) -> None:
+    """Keep every change that is on trial, of whatever kind."""
+    answer = target.client().post("confirm")
+    target.show(answer, lambda: f"kept: {', '.join(answer['confirmed'])}")
+
+
+@config.command()
+@shared_options
+@pass_target
+def undo(target: Target) -> None:
+    """Undo every change that is on trial, at once."""
+    answer = target.client().post("undo")
+    target.show(answer, lambda: f"undone: {', '.join(answer['undone'])}")

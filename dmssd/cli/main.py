@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "route": ("route", "What this node has programmed."),
     "guard": ("guard", "The nftables table that keeps this machine from being an open router."),
     "role": ("role", "The µ-services of this node."),
-    "config": ("config", "Check configuration files; show what is in effect."),
+    "config": ("config", "Check configuration files; show what is in effect; change it safely."),
     "event": ("event", "What happens, as it happens."),
     "lab": ("lab", "Real daemons in network namespaces on this machine."),
     "sim": ("sim", "The same node, simulated."),

@@ -1,5 +1,7 @@
 """``dmssd run``: the daemon itself. The only command that imports it."""
 
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -25,6 +27,10 @@ def run(context: click.Context, file: Path | None) -> None:
 
     # The file first: a mistake in it is told at once, before the daemon's imports.
     config = load(file)
+    from dmssd.driver.daemon import RUN_AGAIN
     from dmssd.driver.daemon import run as run_daemon
 
-    context.exit(run_daemon(config))
+    status = run_daemon(config, file)
+    if status == RUN_AGAIN:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - itself
+    context.exit(status)

@@ -5,10 +5,12 @@ import hashlib
 import logging
 import os
 import random
+import signal
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 from dmssd import __version__
@@ -20,13 +22,17 @@ from dmssd.driver.devices import DeviceSettings, KernelDevices
 from dmssd.driver.disk import Store
 from dmssd.driver.guard import guard_shown
 from dmssd.driver.links import LinkRule
-from dmssd.driver.loop import Runner
+from dmssd.driver.loop import FibSuspect, Runner
 from dmssd.driver.record import EventCodec, Recorder
+from dmssd.driver.reload import UNDO_VERB, Chosen, Reloader, choose
 from dmssd.driver.systemd import Notifier
 from dmssd.driver.trace import trace
-from dmssd.events import Notice
+from dmssd.driver.trials import Trials
+from dmssd.events import Notice, SettingsChanged
 from dmssd.queries import QUERIES, Surroundings, find_node, name_of
 from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
+from dmssd.rules.confirming import STORED_KEY as TRIALS_KEY
+from dmssd.rules.confirming import Confirming, Undo
 from dmssd.secure import MEMBERSHIP_KEY, SecureNode
 from dmssd.security.identity import SEED_BYTES, Identity
 from dmssd.settings import NodeSettings
@@ -35,7 +41,7 @@ from gossip.swim import SwimConfig
 from routing.adjacency import AdjacencyConfig
 from routing.lsa import Prefix
 from sansio.core import Rejected
-from sansio.errors import RequestError
+from sansio.errors import DmssdError, RequestError
 from sansio.instant import MILLISECOND, SECOND, Duration
 
 IDENTITY_KEY = "identity"
@@ -49,18 +55,29 @@ FLOW_MAX = 65_535
 _log = logging.getLogger("dmssd")
 
 
-def run(config: Config) -> int:
-    """Run the daemon until it is told to stop; the exit status of the process."""
+RUN_AGAIN = -1
+"""Instead of an exit status: start the daemon afresh in this process, its configuration having been undone."""
+
+
+def run(config: Config, file: Path | None = None) -> int:
+    """Run the daemon until it is told to stop; the exit status of the process, or ``RUN_AGAIN``.
+
+    ``file`` is where ``config`` was read, and will be read again.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    return asyncio.run(_run(config))
+    return asyncio.run(_run(config, file))
 
 
-async def _run(config: Config) -> int:
-    store = Store(config.state)
+async def _run(filed: Config, file: Path | None) -> int:
+    store = Store(filed.state)
     try:
-        devices = KernelDevices(_device_settings(config, _identity(store)), store)
+        trials = Confirming(store.read(TRIALS_KEY), clock.boot())
+        chosen = choose(filed, store, trials.failed("config", clock.now()))
+        if chosen.refused:
+            _log.warning("the configuration files hold a change that was undone: running by the one before it")
+        devices = KernelDevices(_device_settings(chosen.config, _identity(store)), store)
         try:
-            return await Daemon(config, store, devices).serve()
+            return await Daemon(chosen, store, devices, trials, file).serve()
         finally:
             devices.close()
     finally:
@@ -70,8 +87,14 @@ async def _run(config: Config) -> int:
 class Daemon:
     """A running daemon, as the admin API sees it; satisfies :class:`dmssd.api.daemon.Daemon`."""
 
-    def __init__(self, config: Config, store: Store, devices: KernelDevices) -> None:
-        self._config = config
+    def __init__(
+        self, chosen: Chosen, store: Store, devices: KernelDevices, trials: Confirming, file: Path | None
+    ) -> None:
+        config = chosen.config
+        self._again = False
+        self._reloader = Reloader(file, chosen, store, self._apply, self._run_again)
+        self._trials = Trials(trials, store.write, self._undo, self._on_notice)
+        self._reloads: set[asyncio.Task[None]] = set()
         stored = {key: value for key in STORED_KEYS if (value := store.read(key)) is not None}
         seed = int.from_bytes(os.urandom(16), "big")
         rng = random.Random(seed)  # noqa: S311 - protocol jitter, not keys
@@ -81,12 +104,13 @@ class Daemon:
         self._around = Surroundings(__version__, clock.now(), config=plain(config))
         self._hub = EventHub()
         self._devices = devices
+        self._notifier = Notifier(os.environ, os.getpid())
         self._runner = Runner(
             self.secure,
             devices,
             on_notice=self._on_notice,
             on_rejected=self._on_rejected,
-            notifier=Notifier(os.environ, os.getpid()),
+            notifier=self._notifier,
         )
         self._server = AdminServer(self, config.socket)
 
@@ -94,31 +118,88 @@ class Daemon:
         """Serve until stopped; the exit status."""
         await self._server.start()
         _log.info("dmssd %s is node %s (%s)", __version__, self.secure.node.settings.name, self.secure.node.me.hex())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+        self._trials.start()
         try:
-            return await self._runner.run()
+            status = await self._runner.run()
+            return RUN_AGAIN if self._again and not status else status
         finally:
+            self._trials.stop()
             await self._server.stop()
             if self._recorder is not None:
                 self._recorder.close()
 
     def query(self, name: str, arguments: Mapping[str, str]) -> Any:
         """Answer from what is known now."""
+        if name == "config_diff":
+            return [asdict(change) for change in self._reloader.plan(self._reloader.filed()).changes]
+        if name == "trials":
+            return self._trials.shown()
         query = QUERIES.get(name)
         if query is None:
             raise RequestError(f"this version knows no query {name!r}")
-        guard = guard_shown(self._config.guard, self._devices.guard)
-        around = replace(self._around, rejected=self._around.rejected | self._devices.dropped, guard=guard)
+        guard = guard_shown(self._reloader.config.guard, self._devices.guard)
+        rejected = self._around.rejected | self._devices.dropped
+        notes = (*self._reloader.notes, *self._trials.notes)
+        around = replace(self._around, rejected=rejected, guard=guard, notes=notes)
         return query(self.secure, around, arguments, clock.now())
 
     async def request(self, verb: str, arguments: Mapping[str, Any]) -> Any:
         """Do something and answer when it is done."""
-        if verb == "trace":
-            return await self._trace(arguments)
+        match verb:
+            case "trace":
+                return await self._trace(arguments)
+            case "reload":
+                return await self._reload(arguments)
+            case "confirm":
+                return self._trials.confirm()
+            case "undo":
+                return self._trials.undo()
         return await self._runner.request(verb, arguments)
 
     def subscribe(self) -> Subscription:
         """Events from now on."""
         return self._hub.subscribe()
+
+    # Configuration
+
+    async def _reload(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = self._reloader.filed()
+        planned = self._reloader.plan(wanted)
+        if arguments.get("confirm_s") is not None:
+            self._reloader.check_trial(planned)
+        return await self._trials.make(planned, arguments, lambda: self._reloader.make(wanted))
+
+    def _apply(self, config: Config) -> None:
+        self._notifier.reloading(clock.now())
+        self._runner.enter(self._devices.configure(_link_rules(config), _announced(config)))
+        self._runner.enter([SettingsChanged(node_settings(config)), FibSuspect()])
+        self._around.config = plain(config)
+        self._notifier.ready()
+        self._on_notice(Notice("config.applied", {}))
+
+    def _run_again(self) -> None:
+        self._again = True
+        self._runner.stop()
+
+    async def _undo(self, undo: Undo) -> None:
+        if undo.verb == UNDO_VERB:
+            self._reloader.restore(undo.arguments["config"])
+        else:
+            await self._runner.request(undo.verb, undo.arguments)
+
+    def _on_hangup(self) -> None:
+        task = asyncio.ensure_future(self._reload_logged())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def _reload_logged(self) -> None:
+        try:
+            answer = await self._reload({})
+        except DmssdError as problem:
+            _log.error("the configuration was not taken: %s", problem)
+            return
+        _log.info("the configuration was read again: %d settings differ", len(answer["changes"]))
 
     async def _trace(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         node = self.secure.node
@@ -146,7 +227,8 @@ class Daemon:
         return {"destination": destination, "flow": traced.flow, "reached": traced.reached, "hops": hops}
 
     def _own_address(self, family: int) -> str:
-        address = self._config.address4 if family == 4 else self._config.address6
+        config = self._reloader.config
+        address = config.address4 if family == 4 else config.address6
         if address is None:
             raise RequestError(f"this node has no IPv{family} address: set address{family} in its configuration")
         return address
@@ -209,13 +291,17 @@ def _device_settings(config: Config, identity: Identity) -> DeviceSettings:
     digest = hashlib.blake2b(identity.node, digest_size=4).digest()
     return DeviceSettings(
         port=config.port,
-        links=tuple(LinkRule(rule.match, rule.metric) for rule in config.links),
+        links=_link_rules(config),
         address4=ip_address(config.address4).packed if config.address4 else None,
         address6=ip_address(config.address6).packed if config.address6 else None,
         hash_seed=int.from_bytes(digest, "big") or 1,
         guard=config.guard,
         announced=_announced(config),
     )
+
+
+def _link_rules(config: Config) -> tuple[LinkRule, ...]:
+    return tuple(LinkRule(rule.match, rule.metric) for rule in config.links)
 
 
 def _recorder(config: Config) -> Recorder | None:

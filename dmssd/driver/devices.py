@@ -92,6 +92,12 @@ class KernelDevices:
         counts = {f"udp {reason}": count for reason, count in self._udp.dropped.items()}
         return counts | {f"echo {reason}": count for reason, count in self._echo.dropped.items()}
 
+    def configure(self, rules: Sequence[LinkRule], announced: Sequence[Prefix]) -> list[NodeEvent | FibSuspect]:
+        """Have other links and let other prefixes through from now on; the events that follow."""
+        if self.guard is not None:
+            self.guard.announced = tuple(announced)
+        return [*self._joined(self._links.set_rules(rules)), FibSuspect()]
+
     # What Runner asks of Devices
 
     def sources(self) -> Sequence[Source]:

@@ -97,6 +97,11 @@ class Links:
         concerned = lost or any(self._concerns(kind, body) for kind, body in announced)
         return LinksRead(self._changes(), concerned)
 
+    def set_rules(self, rules: Sequence[LinkRule]) -> LinksRead:
+        """Go by other rules from now on; what that changes. A link that keeps its place only changes its metric."""
+        self._rules = tuple(rules)
+        return self.read()
+
     def forget(self, link: LinkNumber) -> None:
         """Have ``link`` told again at the next reading: it could not be put to use."""
         self._up.pop(link, None)
@@ -114,7 +119,8 @@ class Links:
 
     def _changes(self) -> tuple[LinkUp | LinkDown, ...]:
         up = self._usable()
-        downs = [LinkDown(link) for link, told in self._up.items() if up.get(link) != told]
+        # Told again with another metric, a link stays up; under another name it is another link.
+        downs = [LinkDown(link) for link, told in self._up.items() if link not in up or up[link].name != told.name]
         ups = [told for link, told in up.items() if self._up.get(link) != told]
         self._up = up
         return (*downs, *ups)

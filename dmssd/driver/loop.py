@@ -180,6 +180,11 @@ class Runner:
         finally:
             self._requests.pop(number, None)
 
+    def enter(self, events: Sequence[NodeEvent | FibSuspect]) -> None:
+        """Hand in events that come from no socket: other settings, links chosen anew."""
+        for event in events:
+            self._guarded(self._deliver, event)
+
     # Events in
 
     def _start(self) -> None:

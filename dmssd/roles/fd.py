@@ -63,6 +63,18 @@ class LsdbMoved:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwarderConfigured:
+    """Other settings from now on."""
+
+    config: ForwarderConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """Forward no longer: take out of the kernel what is ours, and want nothing more."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendPlan:
     """Send a plan-channel message to a member."""
 
@@ -70,7 +82,17 @@ class SendPlan:
     payload: bytes
 
 
-ForwarderEvent = NeighbourUp | NeighbourDown | PlanReceived | LsdbMoved | FibProgrammed | FibRead | Wake
+ForwarderEvent = (
+    NeighbourUp
+    | NeighbourDown
+    | PlanReceived
+    | LsdbMoved
+    | FibProgrammed
+    | FibRead
+    | ForwarderConfigured
+    | Retired
+    | Wake
+)
 ForwarderAction = SendPlan | ProgramFib | Notice | Rejected
 
 
@@ -93,6 +115,7 @@ class Forwarder:
         self.row: Row | None = None
         self.plan_source = "none"
         self.refused = 0
+        self._retired = False
 
     def handle(self, event: ForwarderEvent, now: Instant) -> list[ForwarderAction]:
         """The core's door."""
@@ -111,6 +134,10 @@ class Forwarder:
                 return self._on_programmed(event, now)
             case FibRead():
                 return self._on_read(event.installed, now)
+            case ForwarderConfigured(config):
+                return self._on_configured(config, now)
+            case Retired():
+                return self._on_retired(now)
             case Wake():
                 return self._on_wake(now)
             case _:
@@ -120,9 +147,33 @@ class Forwarder:
         """When to check the plan, end the settling, or retry a refused write."""
         return earliest(self._check_at, self._settle_until, self._retry_at)
 
+    @property
+    def gone(self) -> bool:
+        """Retired, and nothing of ours is left in the kernel."""
+        held = self.installed
+        return self._retired and held is not None and not (held.routes or held.groups or held.nexthops)
+
     def neighbours_by_gateway(self) -> dict[Gateway, NodeId]:
         """Whose each usable gateway is."""
         return {gateway: node for (node, _), gateway in self._gateways.items()}
+
+    # Settings
+
+    def _on_configured(self, config: ForwarderConfig, now: Instant) -> list[ForwarderAction]:
+        repolicied = config.policy != self._config.policy
+        self._config = config
+        if repolicied and self.plan_source == "self":
+            # Same origins, other answer: the sequence numbers do not show that the row is out of date.
+            row = Planner(self._lsdb, config.policy).row(self._me)
+            return [] if row is None or row == self.row else self._install(row, "self", now)
+        self._check_at = self._check_at or after(now, config.plan_patience)
+        return []
+
+    def _on_retired(self, now: Instant) -> list[ForwarderAction]:
+        self._retired = True
+        self._settle_until = self._check_at = self._retry_at = None
+        self.row, self.wanted = None, {}
+        return self._reconcile(now)
 
     # Plans
 

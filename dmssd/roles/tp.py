@@ -43,6 +43,13 @@ class AckReceived:
     ack: PlanAck
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessorConfigured:
+    """Other settings from now on: everything is computed again."""
+
+    config: ProcessorConfig
+
+
 @dataclass(slots=True)
 class _Push:
     digest: bytes
@@ -51,7 +58,7 @@ class _Push:
     answered: bool = False
 
 
-ProcessorEvent = LsdbMoved | AckReceived | Wake
+ProcessorEvent = LsdbMoved | AckReceived | ProcessorConfigured | Wake
 
 
 class TopologyProcessor:
@@ -72,7 +79,9 @@ class TopologyProcessor:
     def handle(self, event: ProcessorEvent, now: Instant) -> list[SendPlan]:
         """The core's door."""
         match event:
-            case LsdbMoved():
+            case LsdbMoved() | ProcessorConfigured():
+                if isinstance(event, ProcessorConfigured):
+                    self._config = event.config
                 run = self._backoff.event(now)
                 if self._compute_at is None:
                     self._compute_at = run

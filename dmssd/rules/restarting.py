@@ -34,7 +34,7 @@ class Restarts:
 
     def __init__(self, me: NodeId, window: Duration) -> None:
         self._me = me
-        self._window = window
+        self.window = window
         self._history: deque[tuple[Instant, Mapping[NodeId, Lsa]]] = deque()
         self._before: dict[NodeId, _Topology] = {}
 
@@ -50,14 +50,14 @@ class Restarts:
         if len(history) >= HISTORY_MAX:
             history.pop()
         history.append((now, dict(lsdb)))
-        while len(history) > 1 and after(history[1][0], self._window) <= now:
+        while len(history) > 1 and after(history[1][0], self.window) <= now:
             history.popleft()
 
     def began(self, node: NodeId, now: Instant) -> None:
         """A neighbour's daemon was missed while its kernel answers."""
         then: Mapping[NodeId, Lsa] = self._history[0][1] if self._history else {}
         for since, lsdb in self._history:
-            if after(since, self._window) <= now:
+            if after(since, self.window) <= now:
                 then = lsdb
         self._before.setdefault(node, _rest(then, node))
 

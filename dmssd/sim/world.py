@@ -38,7 +38,9 @@ from dmssd.events import (
     Request,
     SendDatagram,
     SendEcho,
+    SettingsChanged,
 )
+from dmssd.settings import NodeSettings
 from dmssd.sim.clock import Clock, SimulationError, seeded
 from dmssd.sim.disk import Disk
 from dmssd.sim.kernel import Interface, Kernel
@@ -259,6 +261,11 @@ class World:
         self._requests += 1
         self._enter(machine, Request(self._requests, verb, arguments))
         return self._requests
+
+    def configure(self, machine: Machine, settings: NodeSettings) -> None:
+        """Have a running daemon take other settings; then it is shown what its kernel holds, as the driver does."""
+        self._enter(machine, SettingsChanged(settings))
+        self._read_fib(machine)
 
     # Cables
 

@@ -1,5 +1,6 @@
 """What simulated daemons recorded is replayed to the same end, from memory and from the driver's file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,17 @@ from click.testing import CliRunner
 from dmssd import __version__
 from dmssd.cli.sim import sim
 from dmssd.driver.record import EventCodec, Recorder
+from dmssd.events import SettingsChanged
 from dmssd.inner import PeerSpoke
 from dmssd.recording import RECORDED_TYPES, NodeBegan, Recorded, RecordOpened
+from dmssd.settings import NodeSettings
 from dmssd.sim import mesh, shapes
 from dmssd.sim.replay import replay, replay_entries
 from dmssd.sim.scenario import Scenario, timeline_of_seconds
 from dmssd.sim.world import Start
-from sansio.instant import Instant
+from gossip.swim import SwimConfig
+from routing.adjacency import AdjacencyConfig
+from sansio.instant import MILLISECOND, Duration, Instant, seconds
 
 
 class Memory:
@@ -83,3 +88,40 @@ def test_a_record_holds_no_secret(file: Path):
     assert world.machines[2].node in data
     assert mesh.identity_seed(seed, 2) not in data
     assert not any(isinstance(entry, NodeBegan) and "membership" in entry.stored for _, entry in recorded_lives(3)[2])
+
+
+def test_settings_that_change_while_a_world_runs_disturb_nobody_and_are_replayed():
+    tapes: dict[str, Memory] = {}
+
+    def tape(start: Start) -> Memory:
+        return tapes.setdefault(start.machine.name, Memory())
+
+    world = mesh.build(5, shapes.parse("random:8", 5), mesh.MeshOptions(tape=tape))
+    timeline = timeline_of_seconds(24)
+
+    def reconfigure() -> None:
+        for machine in world.machines:
+            settings = mesh.secure_of(machine.daemon).node.settings
+            world.configure(machine, altered(settings, machine.number))
+
+    world.clock.after(seconds(8), reconfigure)
+    report = Scenario(world, mesh.VIEWS, timeline).run(plan=())
+    assert report.findings == []
+    assert not [notice for at, _, notice in world.notices if at > seconds(9) and notice.kind in FLAPS]
+    for name, memory in tapes.items():
+        assert any(isinstance(entry, SettingsChanged) for _, entry in memory.entries), name
+        replayed = replay_entries(iter(memory.entries))
+        assert replayed.diverged_at is None, replayed.diverged_event
+
+
+FLAPS = ("neighbour.down", "neighbour.restarting", "member.suspect", "member.down")
+
+
+def altered(settings: NodeSettings, number: int) -> NodeSettings:
+    """Other timers for all, each its own, and other TopologyProcessors."""
+    return replace(
+        settings,
+        tps=("n1", "n4"),
+        liveness=AdjacencyConfig(hello_interval=Duration((500 + 100 * number) * MILLISECOND), echo_misses=4),
+        swim=SwimConfig(period=Duration((400 + 50 * number) * MILLISECOND)),
+    )

@@ -502,3 +502,35 @@ def test_the_version_is_the_one_of_the_package() -> None:
     metadata = configparser.ConfigParser()
     metadata.read(Path(__file__).parents[3] / "setup.cfg")
     assert metadata["metadata"]["version"] in (__version__, "attr: dmssd.__version__")
+
+
+DIFFERENCE = {"key": "port", "old": 4747, "new": 5000, "effect": "after a restart"}
+
+
+def test_config_diff_shows_old_and_new_and_what_it_takes(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    served.daemon.answers["config_diff"] = [DIFFERENCE]
+    assert ran(capsys, "config", "diff") == (0, "port: 4747 -> 5000  [after a restart]\n", "")
+    served.daemon.answers["config_diff"] = []
+    assert ran(capsys, "config", "diff") == (0, "nothing differs\n", "")
+
+
+def test_config_reload_asks_for_a_preview_or_a_trial_as_told(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    served.daemon.answers["reload"] = {"changes": [DIFFERENCE], "made": True, "confirm_s": 90.0}
+    code, out, _ = ran(capsys, "config", "reload", "--confirm", "90s")
+    assert (code, out.splitlines()[1:]) == (
+        0,
+        ["1 setting changed", "on trial: undone in 90 s unless you say dmssd config confirm"],
+    )
+    served.daemon.answers["reload"] = {"changes": [DIFFERENCE], "made": False, "confirm_s": None}
+    assert "nothing was changed" in ran(capsys, "config", "reload", "--dry-run")[1]
+    assert served.daemon.asked == [("reload", {"confirm_s": 90.0}), ("reload", {"dry_run": True})]
+
+
+def test_a_trial_of_no_time_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran(capsys, "config", "reload", "--confirm", "0")[0] == 2
+
+
+def test_config_confirm_and_undo_name_what_they_ended(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    served.daemon.answers |= {"confirm": {"confirmed": ["config", "drain"]}, "undo": {"undone": ["config"]}}
+    assert ran(capsys, "config", "confirm") == (0, "kept: config, drain\n", "")
+    assert ran(capsys, "config", "undo") == (0, "undone: config\n", "")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,7 @@ from gossip.messages import (
     Update,
 )
 from gossip.swim import (
+    Configured,
     Datagram,
     LeaveRequested,
     Left,
@@ -41,7 +43,7 @@ from gossip.swim import (
 )
 from sansio.core import Persist, Rejected, Wake
 from sansio.ids import NodeId
-from sansio.instant import MILLISECOND, SECOND, Instant
+from sansio.instant import MILLISECOND, SECOND, Duration, Instant
 from tests.unit.gossip.swim_net import identity
 
 ME, A, B, C, D, E = (identity(n) for n in range(1, 7))
@@ -947,3 +949,22 @@ def test_the_one_concerned_is_told_even_when_the_news_of_it_is_no_longer_queued(
     [(_, ack)] = sent(bench.hear(A, Ping(4, 2, ())), Ack)
     assert isinstance(ack, Ack)
     assert [(update.node, update.state) for update in ack.updates] == [(A, State.LEFT)]
+
+
+def pings_answered(bench: Bench, seconds: float) -> int:
+    """How many pings are sent while each is answered."""
+    count, end = 0, bench.now + round(seconds * SECOND)
+    while (at := bench.core.deadline()) is not None and at <= end:
+        for to, message in sent(bench.wake(), Ping):
+            count += 1
+            bench.hear(to, Ack(0, message.sequence, ()))
+    return count
+
+
+def test_another_period_is_kept_from_now_on() -> None:
+    bench = Bench()
+    bench.meet(A)
+    assert pings_answered(bench, 21) >= 25
+    bench.do(bench.core.handle(Configured(replace(CONFIG, period=Duration(7 * SECOND))), bench.now))
+    assert 2 <= pings_answered(bench, 21) <= 4
+    assert bench.state(A) is State.ALIVE

@@ -1,7 +1,15 @@
 """The Forwarder: which rows it takes, and what it does to the kernel."""
 
 from dmssd.events import FibProgrammed, FibRead, Notice, ProgramFib
-from dmssd.roles.fd import Forwarder, ForwarderConfig, LsdbMoved, PlanReceived, SendPlan
+from dmssd.roles.fd import (
+    Forwarder,
+    ForwarderConfig,
+    ForwarderConfigured,
+    LsdbMoved,
+    PlanReceived,
+    Retired,
+    SendPlan,
+)
 from dmssd.roles.messages import PLAN_CODEC, PlanAck, PlanPush, row_digest
 from routing.fib import DeleteRoute, Gateway, Installed, SetGroup, SetNexthop, SetRoute, applied
 from routing.lsa import Adjacency, LinkNumber, Lsa, Prefix
@@ -187,3 +195,36 @@ def test_what_vanished_from_the_kernel_is_put_back():
     whole = fd.installed
     settle(fd, fd.handle(FibRead(Installed()), NOW))
     assert dict(fd.installed.routes).keys() == dict(whole.routes).keys()
+
+
+def test_a_retired_forwarder_takes_all_that_is_ours_out_of_the_kernel_and_takes_no_plan_up_again():
+    fd = forwarder(square())
+    settle(fd, fd.handle(push(square()), NOW))
+    assert not fd.gone
+    operations = settle(fd, fd.handle(Retired(), NOW))
+    assert {o.prefix for o in operations if isinstance(o, DeleteRoute)} == {
+        Prefix.parse(f"10.0.0.{n}/32") for n in (2, 3, 4)
+    }
+    assert fd.gone
+    assert fd.deadline() is None
+
+
+def test_another_policy_makes_another_own_plan_although_no_sequence_number_moved():
+    """A triangle of 1, 1 and 2: the shortest paths use the dear side too, the minimum spanning tree does not."""
+    lsdb = square()
+    for near, far, link, remote in ((A, B, 20, 10), (B, A, 10, 20)):
+        others = tuple(adjacency for adjacency in lsdb[near].adjacencies if adjacency.neighbour != far)
+        lsdb[near] = Lsa(
+            near,
+            1,
+            lsdb[near].name,
+            (*others, Adjacency(far, LinkNumber(link), LinkNumber(remote), 2)),
+            lsdb[near].prefixes,
+        )
+    fd = forwarder(lsdb, plan_patience=0)
+    fd.handle(LsdbMoved(), NOW)
+    settle(fd, fd.handle(Wake(), NOW))
+    to_b = Prefix.parse("10.0.0.2/32")
+    assert [gateway.link for gateway, _ in fd.wanted[to_b]] == [20]
+    settle(fd, fd.handle(ForwarderConfigured(ForwarderConfig(plan_patience=0, policy="spanning")), NOW))
+    assert [gateway.link for gateway, _ in fd.wanted[to_b]] == [30]

@@ -2,7 +2,7 @@
 
 from dmssd.roles.fd import LsdbMoved, SendPlan
 from dmssd.roles.messages import PLAN_CODEC, PlanAck
-from dmssd.roles.tp import AckReceived, ProcessorConfig, TopologyProcessor
+from dmssd.roles.tp import AckReceived, ProcessorConfig, ProcessorConfigured, TopologyProcessor
 from routing.lsa import Adjacency, LinkNumber, Lsa, Prefix
 from routing.plan import ROW_CODEC, compute_row
 from sansio.core import Wake
@@ -97,3 +97,12 @@ def test_a_node_out_of_reach_is_not_pushed_to():
     lsdb = line()
     lsdb[B] = Lsa(B, 9, "B", (Adjacency(A, LinkNumber(1), LinkNumber(1), 1),), ())
     assert set(pushes(TopologyProcessor(A, lsdb, ProcessorConfig()).handle(LsdbMoved(), Instant(0)))) == {A, B}
+
+
+def test_other_settings_have_everything_computed_again_after_the_back_off():
+    tp = TopologyProcessor(A, line(), ProcessorConfig())
+    for node, push in pushes(tp.handle(LsdbMoved(), Instant(0))).items():
+        ack(tp, node, push, Instant(0))
+    assert tp.handle(ProcessorConfigured(ProcessorConfig(policy="spanning")), Instant(1)) == []
+    assert set(pushes(tp.handle(Wake(), tp.deadline()))) == {A, B, C}  # rows say by which policy they were made
+    assert tp.computations == 2

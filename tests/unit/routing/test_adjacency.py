@@ -14,6 +14,7 @@ from routing.adjacency import (
     AdjacencyAction,
     AdjacencyConfig,
     AdjacencyEvent,
+    Configured,
     EchoReplied,
     Heard,
     Hello,
@@ -571,3 +572,39 @@ class Pair:
                 self.tell(who, event)
             for who in self.cores:
                 self.tell(who, Wake())
+
+
+# Other settings
+
+
+def test_faster_echoes_are_in_force_at_once_and_nothing_flaps() -> None:
+    bench = Bench(AdjacencyConfig(echo_interval=Duration(5 * SECOND))).up()
+    bench.tell(Configured(AdjacencyConfig(echo_interval=ms(50))))
+    bench.run(ms(1000))
+    assert bench.verdicts() == []
+    assert len(bench.seen(SendEcho)) >= 15
+    bench.kernel = False
+    bench.run(ms(400))
+    assert bench.seen(NeighbourDown) == [lost("echo lost")]
+
+
+def test_the_neighbour_is_told_the_new_pace_at_once() -> None:
+    bench = Bench().up()
+    actions = bench.tell(Configured(AdjacencyConfig(hello_interval=Duration(10 * SECOND))))
+    (told,) = [HELLO_CODEC.decode(action.payload, "") for action in actions if isinstance(action, SendHello)]
+    assert told.hello_interval_ms == 10_000
+
+
+def test_a_lease_that_is_shortened_ends_sooner_for_who_is_restarting_already() -> None:
+    bench = Bench().up()
+    bench.daemon = False
+    bench.run(Duration(5 * SECOND))
+    assert bench.seen(NeighbourRestarting)
+    bench.tell(Configured(AdjacencyConfig(hello_lease=Duration(10 * SECOND))))
+    bench.run(Duration(6 * SECOND))
+    assert bench.seen(NeighbourDown) == [lost("hello lease ended")]
+
+
+def test_the_same_settings_again_do_nothing() -> None:
+    bench = Bench().up()
+    assert bench.tell(Configured(AdjacencyConfig())) == []

@@ -1,0 +1,59 @@
+"""``--dry-run`` and ``--confirm``: of every command that changes something and can be previewed, tried and undone."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from dmssd.cli.duration import Duration
+from dmssd.cli.render import clean, duration, plural
+from dmssd.cli.target import Target
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TRIAL_S_MAX = 24 * 3_600
+
+
+def trial_options(command: F) -> F:
+    """Pass ``dry_run`` and ``confirm_s`` to the command."""
+    dry = click.option("--dry-run", is_flag=True, help="Only show what would change.")
+    confirm = click.option(
+        "--confirm",
+        "confirm_s",
+        type=Duration(1, TRIAL_S_MAX),
+        metavar="TIME",
+        help="Undo it after TIME, such as 60s, unless dmssd config confirm comes first.",
+    )
+    return dry(confirm(command))
+
+
+def show_changes(target: Target, answer: dict[str, Any]) -> None:
+    """What a request with those options has changed, or would change."""
+    target.show(answer, lambda: _text(answer))
+
+
+def change_lines(changes: list[dict[str, Any]]) -> list[str]:
+    """One line per change: old and new value, and when it counts."""
+    return [
+        f"{clean(one['key'])}: {_value(one['old'])} -> {_value(one['new'])}  [{clean(one['effect'])}]"
+        for one in changes
+    ]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(clean, value)) + "]"
+    return clean(value)
+
+
+def _text(answer: dict[str, Any]) -> str:
+    changes = answer["changes"]
+    if not changes:
+        return "nothing differs"
+    count = plural(len(changes), "setting")
+    if not answer["made"]:
+        return "\n".join([*change_lines(changes), f"{count} would change; nothing was changed"])
+    lines = [*change_lines(changes), f"{count} changed"]
+    if answer["confirm_s"] is not None:
+        lines.append(f"on trial: undone in {duration(answer['confirm_s'])} unless you say dmssd config confirm")
+    return "\n".join(lines)
