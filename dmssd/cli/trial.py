@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import click
 
 from dmssd.cli.duration import Duration
-from dmssd.cli.render import clean, duration, plural
+from dmssd.cli.render import clean, plural
 from dmssd.cli.target import Target
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,5 +55,5 @@ def _text(answer: dict[str, Any]) -> str:
         return "\n".join([*change_lines(changes), f"{count} would change; nothing was changed"])
     lines = [*change_lines(changes), f"{count} changed"]
     if answer["confirm_s"] is not None:
-        lines.append(f"on trial: undone in {duration(answer['confirm_s'])} unless you say dmssd config confirm")
+        lines.append(f"on trial: undone in {answer['confirm_s']:g} s unless you say dmssd config confirm")
     return "\n".join(lines)
