@@ -6,7 +6,7 @@ TEST_JOBS ?= 2
 
 BENCHES := spf fib gossip status coldstart healing idle
 
-.PHONY: venv system demo check lint types unit test bench soak clean $(addprefix bench-,$(BENCHES))
+.PHONY: venv system demo check lint types unit test bench soak soak-hostile clean $(addprefix bench-,$(BENCHES))
 
 venv: .venv/.ready
 
@@ -45,8 +45,15 @@ bench: system venv
 $(addprefix bench-,$(BENCHES)): bench-%: system venv
 	@$(BIN)/python -m benchmarks $* $(ARGS)
 
+# Simulated worlds, one seed after another; a failing seed prints the command that repeats it.
+SEEDS ?= 200
 soak: system venv
-	@$(BIN)/python -m benchmarks.soak $(ARGS)
+	@$(BIN)/python -m benchmarks.soak --seeds $(SEEDS) $(ARGS)
+
+# A million hostile inputs to every codec and core and to meshes under siege.
+INPUTS ?= 1000000
+soak-hostile: venv
+	@$(BIN)/python -m benchmarks.hostile --inputs $(INPUTS) $(ARGS)
 
 clean:
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

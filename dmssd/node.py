@@ -37,6 +37,7 @@ from dmssd.roles.fd import Forwarder, ForwarderConfigured, LsdbMoved, PlanReceiv
 from dmssd.roles.messages import PLAN_CODEC, PlanAck
 from dmssd.roles.tp import AckReceived, ProcessorConfig, ProcessorConfigured, TopologyProcessor
 from dmssd.rules.meeting import Meetings
+from dmssd.rules.names import Names
 from dmssd.rules.paths import Paths
 from dmssd.rules.processors import computes, forwarder_config, may_compute
 from dmssd.rules.relaying import control_routes
@@ -54,6 +55,7 @@ from routing.discovery import Discovery
 from routing.linkstate import LinkState
 from routing.lsa import LinkNumber, Signer, Verifier
 from routing.neighbours import NeighbourDown, NeighbourRestarting, NeighbourUp
+from sansio.bounded import RecentTable
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import RemoteProtocolError
 from sansio.ids import MeshId, NodeId
@@ -65,6 +67,10 @@ DIRECT_BYTES_MAX = 1160
 
 ROUTED_BYTES_MAX = 800
 """Plaintext that fits a datagram to anyone else: less two seals, the frame and a full recorded route."""
+
+
+PEERS_MAX = 16_384
+"""Members that something is remembered of here; the one least recently told of goes."""
 
 
 HOLD_ORIGINATION = Duration(3 * SECOND)
@@ -116,11 +122,11 @@ class Node:
         self.paths = Paths()
         self.meetings = Meetings(me, mesh)
         self.links: dict[int, LinkUp] = {}
-        self.names: dict[NodeId, str] = {me: settings.name}  # for people: greetings and LSAs are believed here
-        self.certified: dict[NodeId, str] = {me: settings.name}  # for rules: what certificates say
-        self._spoken: dict[NodeId, int] = {me: PROTOCOL}  # in sessions with members
+        self.certified: RecentTable[NodeId, str] = RecentTable(PEERS_MAX)  # for rules: what certificates say
+        self.names = Names(me, settings.name, self.certified)  # for people: greetings and LSAs are believed here
+        self._spoken: RecentTable[NodeId, int] = RecentTable(PEERS_MAX)  # in sessions with members
         self.restarts = Restarts(me, settings.liveness.daemon_missed_after)
-        self._away: dict[NodeId, None] = {}  # members that gossip does not hold alive
+        self._away: RecentTable[NodeId, None] = RecentTable(PEERS_MAX)  # members that gossip does not hold alive
         self._hops: Mapping[NodeId, int] = {}
         self._detours: dict[NodeId, NodeId] = {}
         self._fragments = Fragments()
@@ -160,6 +166,8 @@ class Node:
 
     def speaks(self, node: NodeId) -> int:
         """The highest protocol to use with ``node``: as its session settled, else as its LSA says, else the first."""
+        if node == self.me:
+            return PROTOCOL
         if node in self._spoken:
             return self._spoken[node]
         lsa = self.linkstate.lsdb.get(node)
@@ -299,8 +307,6 @@ class Node:
     # Peers
 
     def _on_peer_up(self, event: PeerUp, now: Instant) -> None:
-        if event.name:
-            self.names[event.node] = event.name
         if isinstance(event.path, LinkPath):
             self.paths.met(event.node, event.path.link, event.path.address)
             self._tell_neighbours(now)
@@ -373,11 +379,11 @@ class Node:
             self._on_peer_spoke(PeerSpoke(event.node, event.path, event.member, whole), now)
 
     def _on_plan_message(self, source: NodeId, payload: bytes, now: Instant) -> None:
-        name = self.certified.get(source, source.hex())
+        name = self.settings.name if source == self.me else self.certified.get(source, source.hex())
         try:
             message = PLAN_CODEC.decode(payload, name)
-        except RemoteProtocolError as problem:
-            self._out.append(Rejected(problem.source, problem.reason))
+        except RemoteProtocolError:
+            self._out.append(Rejected(name, "plan message cannot be decoded"))
             return
         if isinstance(message, PlanAck):
             if self.processor is not None:
@@ -495,7 +501,7 @@ class Node:
         self._send(action.to, Channel.PLAN, action.payload, now)
 
     def _on_member_up(self, action: swim.MemberUp, now: Instant) -> None:
-        self.names[action.node] = action.name or self.names.get(action.node, "")
+        self.names.told(action.node, action.name)
         self._out.append(self._notice("member.up", action.node))
         self._met_stating(action.node, now)
         if self._away.pop(action.node, action) is None:
@@ -519,13 +525,13 @@ class Node:
             self._pending += self.adjacencies.handle(adjacency.GaveUp(node), now)
 
     def _notice(self, kind: str, node: NodeId, **facts: object) -> Notice:
-        return Notice(kind, {"node": node.hex(), "name": self.names.get(node, ""), **facts})
+        return Notice(kind, {"node": node.hex(), "name": self.names.get(node), **facts})
 
     def _interface(self, link: int) -> str:
         return self.links[link].name if link in self.links else str(link)
 
     def _on_neighbour_seen(self, seen: discovery.NeighbourSeen, now: Instant) -> None:
-        self.names.setdefault(seen.node, seen.name)
+        self.names.greeted(seen.node, seen.name)
         stands = seen.node in self.certified
         if self.meetings.seen(seen, stands):
             self._out.append(OpenSession(seen.node, LinkPath(seen.link, seen.address)))
@@ -567,7 +573,7 @@ class Node:
         self._hops = routes.hops
         self._set_next_hops(routes.next_hops, now)
         for node in news:
-            self.names.setdefault(node, lsdb[node].name)
+            self.names.told(node, lsdb[node].name)
             self._pending += self.swim.handle(swim.PeerMet(node, lsdb[node].name), now)
         for node in news + moved:
             self._pending += self.swim.handle(swim.PathChanged(node), now)

@@ -264,7 +264,7 @@ def interface(node: Node, link: int) -> str:
 def find_node(node: Node, text: str) -> NodeId:
     """The node of that name or id (eight hex digits suffice); ``RequestError`` where none or several fit."""
     known = set(node.names) | set(node.linkstate.lsdb)
-    fits = sorted(who for who in known if node.names.get(who) == text)
+    fits = node.names.called(text)
     if not fits and len(text) >= 8:
         fits = sorted(who for who in known if who.hex().startswith(text.lower()))
     if len(fits) != 1:

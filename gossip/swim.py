@@ -357,9 +357,11 @@ class Swim:
 
     def _on_wake(self, now: Instant) -> list[SwimAction]:
         actions: list[SwimAction] = []
-        for timer in self._timers.pop_due(now):
-            if not self._halted:
-                actions += self._on_timer(timer, now)
+        # In rounds: what one timer does may end a suspicion that has lasted long enough by now.
+        while due := self._timers.pop_due(now):
+            for timer in due:
+                if not self._halted:
+                    actions += self._on_timer(timer, now)
         return actions
 
     def _on_timer(self, timer: Timer, now: Instant) -> list[SwimAction]:

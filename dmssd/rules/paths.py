@@ -10,32 +10,40 @@ from collections.abc import Mapping
 from dmssd.security.sessions import LinkPath, Path, RoutedPath
 from routing.lsa import LinkNumber
 from routing.neighbours import NeighbourDown, NeighbourUp
+from sansio.bounded import RecentTable
 from sansio.ids import NodeId
+
+MET_MAX = 1024
+"""Nodes remembered as met, strangers among them; the one least recently met goes. Adjacencies are kept apart."""
 
 
 class Paths:
     """Keeps the links on which each neighbour was met and which of them carry an adjacency."""
 
     def __init__(self) -> None:
-        self._met: dict[NodeId, dict[LinkNumber, str]] = {}
+        self._met: RecentTable[NodeId, dict[LinkNumber, str]] = RecentTable(MET_MAX)
         self._up: dict[NodeId, dict[LinkNumber, tuple[int, str]]] = {}
         self.next_hops: Mapping[NodeId, NodeId] = {}
 
     def met(self, node: NodeId, link: LinkNumber, address: str) -> bool:
         """Note where a neighbour was met; whether that was new."""
-        links = self._met.setdefault(node, {})
+        links = self._met.get(node, {})
         new = links.get(link) != address
         links[link] = address
+        self._met[node] = links
         return new
 
     def forget(self, node: NodeId, link: LinkNumber) -> None:
         """Nobody has answered at that place for long."""
-        self._met.get(node, {}).pop(link, None)
+        links = self._met.get(node, {})
+        links.pop(link, None)
+        if not links:
+            self._met.pop(node, None)
 
     def lost(self, link: LinkNumber) -> None:
         """Forget a link that has gone."""
-        for links in self._met.values():
-            links.pop(link, None)
+        for node in list(self._met):
+            self.forget(node, link)
 
     def up(self, event: NeighbourUp) -> None:
         """An adjacency came up."""

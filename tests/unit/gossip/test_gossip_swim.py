@@ -968,3 +968,20 @@ def test_another_period_is_kept_from_now_on() -> None:
     bench.do(bench.core.handle(Configured(replace(CONFIG, period=Duration(7 * SECOND))), bench.now))
     assert 2 <= pings_answered(bench, 21) <= 4
     assert bench.state(A) is State.ALIVE
+
+
+def test_a_failed_probe_that_confirms_an_old_suspicion_ends_it_in_the_same_wake() -> None:
+    # With two suspectors a suspicion lasts 9.8 s here, with three 5.7 s; our own failed probe comes in between.
+    bench = Bench()
+    bench.meet(A, B, C, D, E)
+    began = bench.now
+    for suspector in (B, C):
+        bench.gossip(suspector, suspected(bench, A, by=suspector))
+    while bench.state(A) is not State.DEAD:
+        for to, message in sent(bench.wake(), Ping):
+            if to != A or bench.now - began < 4 * SECOND:
+                bench.hear(to, Ack(0, message.sequence, ()))
+        due = bench.core.deadline()
+        assert due is not None
+        assert due > bench.now, "a wake leaves nothing due"
+    assert 5.8 * SECOND < bench.now - began < 9.7 * SECOND

@@ -123,7 +123,7 @@ def test_the_return_of_a_restarting_neighbour_is_no_change_elsewhere():
 
 
 def segment(*speakers, gone=()):
-    """The four on one segment by their links 1, adjacent to the speakers alone; ``gone``: whom nobody holds any more."""
+    """The four on one segment by their links 1, adjacent to the speakers alone; ``gone``: whom nobody holds."""
     lan, nodes = LinkNumber(1), (A, B, C, D)
     found = {}
     for node in nodes:
