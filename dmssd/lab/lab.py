@@ -12,7 +12,7 @@ import contextlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,8 @@ class Lab:
     """A lab that exists. As a context manager it is taken down at the end; ``release`` hands it over."""
 
     design: Design
+    sources: Mapping[str, Path] = field(default_factory=dict)
+    """Nodes whose daemon is run from another source tree, another version say; known to this object alone."""
     _children: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     # --- making -------------------------------------------------------------------------------------------------
@@ -84,6 +86,7 @@ class Lab:
         tp: int = 3,
         *,
         weight: str | None = None,
+        sources: Mapping[str, Path] | None = None,
         join: bool = True,
         joiner: Joiner = join_by_api,
         progress: Progress = _silent,
@@ -91,6 +94,7 @@ class Lab:
         """A lab with its daemons started and, unless ``join`` is false, all members of one mesh with all routes."""
         started = time.monotonic()
         lab = cls.build(shape, name, tp, weight)
+        lab.sources = sources or {}
         try:
             count = f"{len(lab.design.nodes)} namespaces, {len(lab.design.links)} links"
             progress(f"{count} in {(time.monotonic() - started) * 1000:.0f} ms")
@@ -195,10 +199,14 @@ class Lab:
 
     def _start(self, node: str) -> None:
         directory = design.node_directory(self.name, node)
-        argv = [sys.executable, "-m", "dmssd", "run", "--config", str(directory / "config.toml")]
+        argv = [*self._program(node), "run", "--config", str(directory / "config.toml")]
         with self.log(node).open("ab") as log:
             child = self.launch(node, self.exec_argv(node, argv), log.fileno(), log.fileno(), directory)
         self._children.append(child)
+
+    def _program(self, node: str) -> list[str]:
+        here = [sys.executable, "-m", "dmssd"]
+        return ["env", f"PYTHONPATH={self.sources[node]}", *here] if node in self.sources else here
 
     def launch(
         self, role: str, argv: Sequence[str], stdout: int, stderr: int, directory: Path | None = None

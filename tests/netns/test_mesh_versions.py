@@ -1,0 +1,106 @@
+"""Two versions in one mesh: half of the daemons are the one before, built from the commit that CHANGELOG.md names.
+
+n1 - n2
+|     |      old and new beside each other on every link
+n4 - n3
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dmssd import __version__
+from dmssd.lab.lab import Lab
+from dmssd.lab.lifecycle import take_down
+from tests.netns import mesh
+from tests.netns.kernel import REPOSITORY
+from tests.netns.mesh import until
+
+pytestmark = pytest.mark.netns
+
+NAME = f"kv{os.getpid()}"
+NODES = ("n1", "n2", "n3", "n4")
+OLD = {"an old founder admits new ones": ("n1", "n3"), "a new founder admits old ones": ("n2", "n4")}
+
+EXPLAINED = {
+    "message of a stranger": "hellos of a member to one who has not joined yet",
+    "unknown session": "what neighbours still say to a daemon that has restarted and does not know their sessions",
+    "unknown handshake": "the answer to a handshake that the other side's has overtaken",
+    "replayed handshake": "a repetition that crossed its answer",
+}
+"""What may be refused while a mesh forms or heals, whatever the versions. Nothing else may."""
+
+
+def previous() -> tuple[str, str]:
+    """The version before this one and its commit, as the changelog has them."""
+    entries = re.findall(r"^## (\d+\.\d+\.\d+)\b.*\(commit ([0-9a-f]{7,40})\)$", changelog(), re.MULTILINE)
+    earlier = [entry for entry in entries if entry[0] != __version__.partition("-")[0].partition(".dev")[0]]
+    assert earlier, "CHANGELOG.md names no earlier version with its commit"
+    return earlier[0]
+
+
+def changelog() -> str:
+    return (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source of the previous version."""
+    mesh.require_lab()
+    version, commit = previous()
+    git = ["git", "-C", str(REPOSITORY)]
+    if subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False).returncode:
+        pytest.skip(f"version {version} (commit {commit}) is not in this clone: git fetch --unshallow")
+    directory = tmp_path_factory.mktemp(f"dmssd-{version}")
+    archive = subprocess.run([*git, "archive", commit], capture_output=True, check=True)
+    subprocess.run(["tar", "-x", "-C", str(directory)], input=archive.stdout, check=True)
+    return directory
+
+
+@pytest.fixture(params=OLD)
+def lab(request: pytest.FixtureRequest, tree: Path) -> Iterator[Lab]:
+    """A mesh of four, old and new by turns; n1 is its founder."""
+    take_down(NAME)
+    with Lab.up("ring:4", NAME, tp=2, sources=dict.fromkeys(OLD[request.param], tree)) as lab:
+        yield lab
+
+
+def unexplained(lab: Lab, nodes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    """What each node has refused that no one expects."""
+    counts = {node: mesh.rejected(lab, node) for node in nodes}
+    return {
+        node: unknown
+        for node, said in counts.items()
+        if (unknown := {reason: count for reason, count in said.items() if reason not in EXPLAINED})
+    }
+
+
+def test_two_versions_form_one_mesh_that_forwards_and_heals(lab: Lab, tree: Path) -> None:
+    versions = {node: lab.client(node).get("status")["version"] for node in NODES}
+    old = {node for node in NODES if node in lab.sources}
+    assert {versions[node] for node in old} == {previous()[0]}
+    assert {versions[node] for node in NODES if node not in old} == {__version__}
+    until(lambda: mesh.all_up(lab), "every node sees every other up")
+    mesh.everybody_pings(lab)
+    mesh.routes_become(lab, mesh.arcs(lab))
+    assert unexplained(lab, NODES) == {}
+
+    # n3 is an old one here and a new one there.
+    others = ("n1", "n2", "n4")
+    lab.drop_node("n3")
+    lab.kill("n3")
+    alive = dict.fromkeys(others, "up") | {"n3": "down"}
+    for node in others:
+        until(lambda node=node: mesh.states(lab, node) == alive, f"{node} holds n3 down, and nobody else")
+    mesh.everybody_pings(lab, others)
+    mesh.routes_become(lab, mesh.arcs(lab, ["n3"]), others)
+    lab.heal("n3")
+    lab.start_daemons(["n3"])
+    lab.wait_ready(["n3"])
+    until(lambda: mesh.all_up(lab), "n3 is back everywhere")
+    mesh.everybody_pings(lab)
+    assert unexplained(lab, NODES) == {}
