@@ -32,6 +32,7 @@ BENCHMARKS = {
     "coldstart": "all daemons started: last one up to all-pairs ping",
     "healing": "a transit node dies: how long a flow is interrupted",
     "idle": "memory and CPU of an idle daemon",
+    "flood": "a daemon under 50,000 datagrams of rubbish a second",
 }
 """In the order in which they run: the short ones first."""
 

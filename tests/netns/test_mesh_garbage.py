@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from benchmarks.flood import flood
 from dmssd.lab.lab import Lab
 from dmssd.lab.lifecycle import take_down
 from routing.discovery import GREETING_CODEC, Greeting
@@ -218,6 +219,16 @@ def test_a_flood_of_garbage_does_not_make_the_daemon_grow(lab: Lab, heard: list[
         throw(lab, mixed)
     assert dmssd(lab, "n2", "status").returncode == 0
     assert rss_bytes(pid) - before < GROWTH_BYTES_MAX
+
+
+def test_a_flood_of_fifty_thousand_datagrams_a_second_takes_nobody_down_and_no_memory(lab: Lab) -> None:
+    pid = lab.running()["n2"]
+    before, counted = rss_bytes(pid), sum(rejected(lab, "n2").values())
+    sent = sum(flood(lab, "n1", "n2", head, seconds=1.5) for head in ("", "0104"))
+    assert sent > 1000
+    until(lambda: sum(rejected(lab, "n2").values()) > counted + sent // 10, "n2 has counted its share of them")
+    assert rss_bytes(pid) - before < GROWTH_BYTES_MAX
+    assert dmssd(lab, "n2", "status").returncode == 0
 
 
 def test_status_as_typed_shows_what_was_refused_and_stays_ok(lab: Lab) -> None:
