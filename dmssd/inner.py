@@ -22,7 +22,7 @@ from dmssd.events import (
     SettingsChanged,
 )
 from dmssd.security.sessions import Path, RoutedPath
-from gossip.replica import AuthorsRefused, Publish, StatementsChanged
+from gossip.replica import Publish, StatementsChanged
 from routing.lsa import LinkNumber
 from sansio.core import Persist, Rejected, Wake
 from sansio.ids import NodeId
@@ -75,6 +75,18 @@ class CarrySealed:
     via: NodeId | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class MembersExpelled:
+    """These nodes are members no more, by votes; whoever is not named any more is one again."""
+
+    nodes: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRenewed:
+    """Membership of this node is shown by another certificate from now on."""
+
+
 InnerEvent = (
     LinkUp
     | LinkDown
@@ -86,8 +98,9 @@ InnerEvent = (
     | FibProgrammed
     | FibRead
     | Publish
-    | AuthorsRefused
     | SettingsChanged
+    | MembersExpelled
+    | ProofRenewed
     | Request
     | Wake
 )

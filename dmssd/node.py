@@ -125,6 +125,7 @@ class Node:
         self.certified: RecentTable[NodeId, str] = RecentTable(PEERS_MAX)  # for rules: what certificates say
         self.names = Names(me, settings.name, self.certified)  # for people: greetings and LSAs are believed here
         self._spoken: RecentTable[NodeId, int] = RecentTable(PEERS_MAX)  # in sessions with members
+        self.expelled: frozenset[NodeId] = frozenset()
         self.restarts = Restarts(me, settings.liveness.daemon_missed_after)
         self._away: RecentTable[NodeId, None] = RecentTable(PEERS_MAX)  # members that gossip does not hold alive
         self._hops: Mapping[NodeId, int] = {}
@@ -211,8 +212,8 @@ class Node:
                 self._on_fib(event, now)
             case SettingsChanged(settings):
                 self._on_settings(settings, now)
-            case replica.Publish() | replica.AuthorsRefused():
-                self._pending += self.replica.handle(event, now)
+            case replica.Publish() | inner.MembersExpelled() | inner.ProofRenewed():
+                self._on_standing(event, now)
             case Request():
                 self._on_request(event, now)
             case _:
@@ -245,6 +246,24 @@ class Node:
             self._leaving = event.number
         else:
             self._out.append(Reply(event.number, error=f"this node knows no request {event.verb!r}"))
+
+    def _on_standing(self, event: replica.Publish | inner.MembersExpelled | inner.ProofRenewed, now: Instant) -> None:
+        match event:
+            case replica.Publish():
+                self._pending += self.replica.handle(event, now)
+            case inner.MembersExpelled(nodes):
+                self._on_expelled(nodes, now)
+            case inner.ProofRenewed():
+                self._pending += self.linkstate.handle(linkstate.ProofRenewed(), now)
+
+    def _on_expelled(self, nodes: frozenset[NodeId], now: Instant) -> None:
+        self.expelled = nodes
+        for node in sorted(nodes):
+            self.certified.pop(node, None)
+            self._pending += self.adjacencies.handle(adjacency.NodeExpelled(node), now)
+        self._pending += self.linkstate.handle(linkstate.OriginsExpelled(nodes), now)
+        self._pending += self.swim.handle(swim.MembersExpelled(nodes), now)
+        self._pending += self.replica.handle(replica.AuthorsRefused(nodes), now)
 
     def _on_left(self, action: swim.Left, now: Instant) -> None:
         # The members know; neighbours are told last, so that until then they carry the farewell.
@@ -533,6 +552,8 @@ class Node:
     def _on_neighbour_seen(self, seen: discovery.NeighbourSeen, now: Instant) -> None:
         self.names.greeted(seen.node, seen.name)
         stands = seen.node in self.certified
+        if seen.node in self.expelled:
+            return  # it may call us, as any stranger
         if self.meetings.seen(seen, stands):
             self._out.append(OpenSession(seen.node, LinkPath(seen.link, seen.address)))
         elif stands and seen.mesh == self.mesh:

@@ -9,6 +9,8 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from dmssd.node import Node
+from dmssd.rules.finding import find_node, name_of
+from dmssd.rules.membership import expulsion_reasons
 from dmssd.secure import SecureNode
 from gossip.members import State
 from routing.lsa import Lsa
@@ -45,7 +47,8 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
     for member in node.swim.members():
         counts[STATE_SHOWN[member.state]] += 1
     neighbours = _neighbours(node)
-    reasons = [*_reasons(node, neighbours), *around.notes]
+    standing = secure.membership.standing
+    reasons = [*expulsion_reasons(standing, node.me, node.names), *_reasons(node, neighbours), *around.notes]
     if around.guard.get("problem"):
         reasons.append(f"forwarding is not guarded: {around.guard['problem']}; next: dmssd doctor")
     return {
@@ -53,6 +56,7 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
         "name": node.settings.name,
         "mesh": node.mesh.hex(),
         "mesh_name": secure.mesh_name,
+        "admin": secure.membership.is_admin,
         "version": around.version,
         "uptime_s": (now - around.started) // SECOND,
         "verdict": "degraded" if reasons else "ok",
@@ -70,11 +74,13 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
 def members(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
     """Everyone SWIM knows, this node included, in order of name."""
     node = secure.node
+    admins = secure.admins()
     rows = [
         {
             "node": member.node.hex(),
             "name": member.name or name_of(node, member.node),
             "state": STATE_SHOWN[member.state],
+            "admin": member.node in admins,
             "incarnation": member.incarnation,
             "since_s": (now - member.since) // SECOND,
             "addresses": _addresses(node.linkstate.lsdb.get(member.node)),
@@ -243,11 +249,6 @@ QUERIES: dict[str, Query] = {
 }
 
 
-def name_of(node: Node, who: NodeId) -> str:
-    """A node's name where one is known, else its id."""
-    return node.names.get(who) or who.hex()
-
-
 def _place_names(node: Node) -> Callable[[NodeId], str]:
     """How nodes and segments of the graphs are called: a segment by its designated member."""
     lsdb = node.linkstate.lsdb
@@ -259,18 +260,6 @@ def interface(node: Node, link: int) -> str:
     """An interface's name where the link is up, else its number."""
     up = node.links.get(link)
     return up.name if up else f"if{link}"
-
-
-def find_node(node: Node, text: str) -> NodeId:
-    """The node of that name or id (eight hex digits suffice); ``RequestError`` where none or several fit."""
-    known = set(node.names) | set(node.linkstate.lsdb)
-    fits = node.names.called(text)
-    if not fits and len(text) >= 8:
-        fits = sorted(who for who in known if who.hex().startswith(text.lower()))
-    if len(fits) != 1:
-        problem = f"{len(fits)} nodes are called {text!r}: give the id" if fits else f"no node is called {text!r}"
-        raise RequestError(f"{problem}; `dmssd member list` shows all")
-    return fits[0]
 
 
 def role_names(node: Node) -> list[str]:

@@ -21,7 +21,7 @@ from dmssd import inner
 from dmssd.events import EchoReplied, FibProgrammed, FibRead, LinkDown, LinkUp, Request, SettingsChanged
 from dmssd.inner import InnerAction, InnerEvent
 from dmssd.settings import NodeSettings
-from gossip.replica import STORED_KEYS, AuthorsRefused, Publish
+from gossip.replica import STORED_KEYS, Publish
 from routing.lsa import Signer, Verifier
 from sansio.core import Wake
 from sansio.ids import MeshId, NodeId
@@ -88,8 +88,9 @@ RECORDED_TYPES: tuple[type, ...] = (
     FibProgrammed,
     FibRead,
     Publish,
-    AuthorsRefused,
     SettingsChanged,
+    inner.MembersExpelled,
+    inner.ProofRenewed,
     Request,
     Wake,
 )

@@ -6,6 +6,7 @@ Joining another mesh replaces the inner ``Node`` as a whole, since nothing learn
 other; what the kernel holds and which links are up is told to the new one again.
 """
 
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,16 +33,22 @@ from dmssd.inner import CarrySealed, GreetingHeard, InnerAction, InnerEvent, Pee
 from dmssd.node import Node
 from dmssd.recording import STORED_FOR_REPLAY, NodeBegan, Tap
 from dmssd.rules.admission import Admission, AdmissionAction
+from dmssd.rules.finding import find_node, name_of
+from dmssd.rules.membership import Membership
 from dmssd.security import sessions
+from dmssd.security.acts import TOPIC_ADMIT, TOPIC_EXPEL
+from dmssd.security.admission import JOIN_CODEC, Expelled
 from dmssd.security.certificate import Credentials, checked_name, found, own_certificate, rename_mesh
 from dmssd.security.identity import Identity
 from dmssd.security.sessions import LinkPath, Sessions
-from dmssd.security.signer import STATEMENT_CONTEXT, MeshSigner, MeshVerifier
+from dmssd.security.signer import PROOF_CODEC, STATEMENT_CONTEXT, MeshSigner, MeshVerifier
 from dmssd.settings import NodeSettings
-from gossip.replica import StatementsChanged
+from gossip.replica import Publish, StatementsChanged
+from gossip.statements import PUSH_MAX, REPLICA_CODEC, Push
 from routing.lsa import Signer, Verifier
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import AdmissionError, RemoteProtocolError, RequestError, StoreError
+from sansio.ids import NodeId
 from sansio.instant import Instant, earliest
 
 WIRE_VERSION = 1
@@ -78,15 +85,23 @@ class SecureNode:
         self._settings = settings
         self._unsaved: list[Persist] = []
         self._links: dict[int, LinkUp] = {}
+        self._judge_again = True
+        self._expelled: frozenset[NodeId] = frozenset()
         self.credentials = self._load_or_found(identity)
         self.sessions = Sessions(self.credentials, entropy)
-        self.admission = Admission(self.credentials, self._stored.get("tokens"), entropy)
+        self.membership = Membership(self.credentials, settings.admins)
+        self.admission = Admission(self.membership, self._stored.get("tokens"), entropy)
         self.node = self._new_node()
 
     @property
     def mesh_name(self) -> str:
         """What the founder called the mesh."""
         return self.credentials.mesh_name
+
+    def admins(self) -> set[NodeId]:
+        """The members that are known to have the admin capability."""
+        members = self.membership.members(self._chains())
+        return {node for node, certificate in members.items() if certificate.is_admin}
 
     # The door
 
@@ -150,6 +165,8 @@ class SecureNode:
                 case "token":
                     value, persist = self.admission.create_token(request.arguments, now)
                     out += [persist, Reply(request.number, value)]
+                case "expel":
+                    self._expel(request, now, out)
                 case "join":
                     self._check_alone(request)
                     actions = self.admission.join(request, self.node.meetings, self.node.links, now)
@@ -166,6 +183,35 @@ class SecureNode:
         renamed = rename_mesh(self.credentials, checked_name(str(request.arguments.get("name", ""))))
         self._adopt(renamed, now, out)
         out.append(Reply(request.number, {"mesh": renamed.mesh.hex(), "mesh_name": renamed.mesh_name}))
+
+    def _expel(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
+        arguments = request.arguments
+        target = find_node(self.node, str(arguments.get("node", "")), self.membership.members(self._chains()))
+        replica = self.node.replica
+        if arguments.get("withdraw"):
+            self._inner(self.membership.withdrawal(target, replica), now, out)
+        elif target not in self.membership.standing.expelled:
+            chains = self._chains()
+            members = {*self.membership.members(chains), *(member.node for member in self.node.swim.members())}
+            reason = str(arguments.get("reason") or "")
+            self._inner(self.membership.vote(target, reason, chains, members, replica), now, out)
+        standing = self.membership.standing
+        value = {
+            "node": target.hex(),
+            "name": name_of(self.node, target),
+            "expelled": target in standing.expelled,
+            "voters": [name_of(self.node, voter) for voter in standing.voters(target)],
+        }
+        out.append(Reply(request.number, value))
+
+    def _chains(self) -> list[bytes]:
+        """The certificate chains by which LSAs are proved."""
+        linkstate = self.node.linkstate
+        found = []
+        for origin in sorted(linkstate.lsdb):
+            with contextlib.suppress(KeyError, RemoteProtocolError):
+                found.append(PROOF_CODEC.decode(linkstate.proof(origin), "proof").chain)
+        return found
 
     def _check_alone(self, request: Request) -> None:
         others = [member for member in self.node.swim.members() if member.node != self.node.me]
@@ -184,10 +230,64 @@ class SecureNode:
         if self._tap is not None:
             self._tap.handled(event, now, actions)
         self._inner_actions(actions, now, out)
+        if self._judge_again:
+            self._judge_again = False
+            self._on_statements(now, out)
+
+    def _on_statements(self, now: Instant, out: list[NodeAction]) -> None:
+        """Somebody admitted or voted, or we have something to state ourselves."""
+        if self.membership.refresh(self.node.replica):
+            self._on_expelled(now, out)
+        for statement in self.membership.unstated(self._chains(), self.node.replica):
+            self._inner(statement, now, out)
+        better = self.membership.better(self.node.replica)
+        if better is not None:
+            self._renewed(better, now, out)
+
+    def _on_expelled(self, now: Instant, out: list[NodeAction]) -> None:
+        standing = self.membership.standing
+        expelled = frozenset(standing.expelled)
+        news, self._expelled = sorted(expelled - self._expelled), expelled
+        self._verifier.refusal = standing.refusal
+        for node in news:
+            facts = {"node": node.hex(), "name": name_of(self.node, node)}
+            out.append(
+                Notice("member.expelled", facts | {"by": [name_of(self.node, v) for v in standing.voters(node)]})
+            )
+            if node != self.node.me:
+                self._tell_expelled(node, now, out)
+        self._inner(inner.MembersExpelled(expelled - {self.node.me}), now, out)
+        self._session_actions(self.sessions.handle(sessions.StandingChanged(standing.refusal), now), now, out)
+        for node in news:
+            self._session_actions(self.sessions.handle(sessions.ForgetPeer(node), now), now, out)
+
+    def _tell_expelled(self, node: NodeId, now: Instant, out: list[NodeAction]) -> None:
+        """Show one that was expelled the votes, if it can be reached at once: it can check them."""
+        votes = [each.statement for each in self.node.replica.topic(TOPIC_EXPEL) if each.key.subject == node]
+        if not votes or not self.sessions.connected(node):
+            return
+        push = REPLICA_CODEC.encode(Push(tuple(votes[:PUSH_MAX])))
+        message = bytes((Channel.RPC,)) + JOIN_CODEC.encode(Expelled(push))
+        path = self.node.paths.to(node)
+        self._session_actions(self.sessions.handle(sessions.Outgoing(node, path, message), now), now, out)
+
+    def _renewed(self, credentials: Credentials, now: Instant, out: list[NodeAction]) -> None:
+        """Show our membership by a better certificate from now on; nothing else changes."""
+        out.append(Persist(MEMBERSHIP_KEY, credentials.chain))
+        self.credentials = self.membership.credentials = credentials
+        for signer in self._signers:
+            signer.credentials = credentials
+        facts = {"admin": credentials.certificate.is_admin, "expiry": credentials.certificate.expiry}
+        out.append(Notice("certificate.renewed", facts))
+        self._inner(inner.ProofRenewed(), now, out)
+        self._session_actions(self.sessions.handle(sessions.CredentialsChanged(credentials), now), now, out)
+        self._judge_again = True
 
     def _inner_actions(self, actions: list[InnerAction], now: Instant, out: list[NodeAction]) -> None:
         for certificate in self._verifier.learned():
             self.sessions.handle(sessions.PeerKnown(certificate.node, certificate.x25519), now)
+            if certificate.issuer == self.node.me and self.membership.is_admin:
+                self._judge_again = True
         for action in actions:
             match action:
                 case inner.SendToPeer(node, path, payload):
@@ -199,8 +299,8 @@ class SecureNode:
                     self._session_actions(self.sessions.handle(sessions.Connect(node, path), now), now, out)
                 case inner.SealedArrived(path, payload):
                     self._session_actions(self.sessions.handle(sessions.Received(path, payload), now), now, out)
-                case StatementsChanged():
-                    pass
+                case StatementsChanged(topic):
+                    self._judge_again |= topic in (TOPIC_ADMIT, TOPIC_EXPEL)
                 case _:
                     out.append(action)
 
@@ -228,15 +328,29 @@ class SecureNode:
 
     def _on_opened(self, opened: sessions.Opened, now: Instant, out: list[NodeAction]) -> None:
         if opened.plaintext[0] == Channel.RPC:
-            actions = self.admission.heard(opened.peer, opened.path, opened.plaintext[1:], now)
-            self._admission_actions(actions, now, out)
+            self._on_rpc(opened, now, out)
         else:
             self._inner(PeerSpoke(opened.peer, opened.path, opened.member, opened.plaintext), now, out)
+
+    def _on_rpc(self, opened: sessions.Opened, now: Instant, out: list[NodeAction]) -> None:
+        payload = opened.plaintext[1:]
+        with contextlib.suppress(RemoteProtocolError):
+            message = JOIN_CODEC.decode(payload, "")
+            if isinstance(message, Expelled):
+                # What it holds are statements like any other, and are checked like any other.
+                told = bytes((Channel.STATEMENT,)) + message.statements
+                self._inner(PeerSpoke(opened.peer, opened.path, opened.member, told), now, out)
+                return
+        members = len(self.membership.members(self._chains()))
+        actions = self.admission.heard(opened.peer, opened.path, payload, members, now)
+        self._admission_actions(actions, now, out)
 
     def _on_session_up(self, up: sessions.SessionUp, now: Instant, out: list[NodeAction]) -> None:
         name = own_certificate(up.chain).name if up.member and up.chain is not None else ""
         self._inner(PeerUp(up.peer, name, up.path, up.member, up.restarted, up.protocol), now, out)
         self._admission_actions(self.admission.session_up(up, now), now, out)
+        if up.peer in self.node.expelled:
+            self._tell_expelled(up.peer, now, out)
 
     # Admission
 
@@ -247,6 +361,8 @@ class SecureNode:
                     self._session_actions(self.sessions.handle(action, now), now, out)
                 case Credentials():
                     self._adopt(action, now, out)
+                case Publish():
+                    self._inner(action, now, out)
                 case Persist() | Reply() | Notice() | Rejected():
                     out.append(action)
                 case _:
@@ -255,7 +371,9 @@ class SecureNode:
     def _adopt(self, credentials: Credentials, now: Instant, out: list[NodeAction]) -> None:
         out.append(Persist(MEMBERSHIP_KEY, credentials.chain))
         self.credentials = credentials
-        self.admission.credentials_changed(credentials)
+        self.membership = self.admission.membership = Membership(credentials, self._settings.admins)
+        self.sessions.handle(sessions.StandingChanged(lambda chain: None), now)
+        self._expelled, self._judge_again = frozenset(), True
         self._remember(out)
         forwarder = self.node.forwarder
         self.node = self._new_node()
@@ -284,9 +402,10 @@ class SecureNode:
     def _new_node(self) -> Node:
         credentials = self.credentials
         self._verifier = MeshVerifier(credentials.mesh)
-        signer: Signer = MeshSigner(credentials)
+        self._signers = (MeshSigner(credentials), MeshSigner(credentials, STATEMENT_CONTEXT))
+        signer: Signer = self._signers[0]
         verifier: Verifier = self._verifier
-        stating_signer: Signer = MeshSigner(credentials, STATEMENT_CONTEXT)
+        stating_signer: Signer = self._signers[1]
         stating_verifier: Verifier = MeshVerifier(credentials.mesh, STATEMENT_CONTEXT)
         stored = {key: value for key, value in self._stored.items() if key in STORED_FOR_REPLAY}
         began = NodeBegan(

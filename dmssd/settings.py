@@ -21,6 +21,7 @@ class NodeSettings:
     roles: frozenset[str] = frozenset(ROLES)
     tps: tuple[str, ...] = ()
     mwt: str = "shortest"
+    admins: int = 3
     liveness: AdjacencyConfig = field(default_factory=AdjacencyConfig)
     swim: SwimConfig = field(default_factory=SwimConfig)
     announce: tuple[Prefix, ...] = ()

@@ -47,7 +47,14 @@ class Configured:
     config: SwimConfig
 
 
-SwimEvent = Started | PeerMet | Datagram | LeaveRequested | PathChanged | Configured | Wake
+@dataclass(frozen=True, slots=True)
+class MembersExpelled:
+    """These are no members any more: forget them and believe nothing of or about them. Replaces those named before."""
+
+    nodes: frozenset[NodeId]
+
+
+SwimEvent = Started | PeerMet | Datagram | LeaveRequested | PathChanged | Configured | MembersExpelled | Wake
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from gossip.events import (
     Left,
     MemberDown,
     MemberLeft,
+    MembersExpelled,
     MemberSuspected,
     MemberUp,
     PathChanged,
@@ -117,6 +118,7 @@ __all__ = [
     "MemberLeft",
     "MemberSuspected",
     "MemberUp",
+    "MembersExpelled",
     "PathChanged",
     "PeerMet",
     "Refuted",
@@ -196,6 +198,7 @@ class Swim:
         self._leave_sequence: int | None = None  # set while leaving
         self._leave_asked: dict[NodeId, bool] = {}  # whom we told -> whether it acknowledged
         self._halted = False
+        self._expelled: frozenset[NodeId] = frozenset()
 
     # The door
 
@@ -214,6 +217,8 @@ class Swim:
                 return actions + self._on_datagram(source, payload, now)
             case Wake():
                 return actions + self._on_wake(now)
+            case MembersExpelled(nodes):
+                return actions + self._on_expelled(nodes)
             case LeaveRequested():
                 return actions + self._on_leave_requested(now)
             case PathChanged(node):
@@ -286,7 +291,7 @@ class Swim:
     # Events
 
     def _on_peer_met(self, node: NodeId, name: str, now: Instant) -> list[SwimAction]:
-        if node == self._me:
+        if node == self._me or node in self._expelled:
             return []
         held = self._members.get(node)
         name = name[:NAME_MAX]
@@ -305,6 +310,8 @@ class Swim:
     def _on_datagram(self, source: NodeId, payload: bytes, now: Instant) -> list[SwimAction]:
         if source == self._me:
             return [Rejected(short(source), "swim message from ourselves")]
+        if source in self._expelled:
+            return [Rejected(short(source), "swim message of an expelled member")]
         if len(payload) > RECEIVED_BYTES_MAX:
             return [Rejected(short(source), "swim message is too long")]
         try:
@@ -354,6 +361,21 @@ class Swim:
                 return [*self._believe(update, source, now), self._ack(source, message.sequence)]
             case _:
                 assert_never(message)
+
+    def _on_expelled(self, nodes: frozenset[NodeId]) -> list[SwimAction]:
+        self._expelled = nodes - {self._me}
+        actions: list[SwimAction] = []
+        for node in sorted(self._expelled):
+            if self._members.get(node) is None:
+                continue
+            if self._suspicions.pop(node, None) is not None:
+                self._timers.cancel(SuspicionDue(node))
+            self._timers.cancel(ReapDue(node))
+            self._forget_activity(node)
+            self._members.remove(node)
+            self._broadcasts.drop(node)
+            actions.append(MemberLeft(node))
+        return actions
 
     def _on_wake(self, now: Instant) -> list[SwimAction]:
         actions: list[SwimAction] = []
@@ -545,6 +567,8 @@ class Swim:
             return [Rejected(short(source), "claim that nobody could refute")]
         if update.node == self._me:
             return self._on_claim_about_me(update, source, now)
+        if update.node in self._expelled:
+            return []  # by one who does not know yet
         by = update.by or source
         held = self._members.get(update.node)
         if held is None:

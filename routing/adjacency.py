@@ -173,6 +173,13 @@ class GaveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeExpelled:
+    """A node is no member any more: be adjacent to it no longer, whatever its kernel answers."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class SendHello:
     """Send a hello to a neighbour, sealed by its session."""
 
@@ -231,6 +238,7 @@ AdjacencyEvent = (
     | MetricSet
     | GaveUp
     | Configured
+    | NodeExpelled
     | Leaving
     | Wake
 )
@@ -314,6 +322,8 @@ class Adjacencies:
                 return self._on_gave_up(node)
             case Configured(config):
                 return self._on_configured(config, now)
+            case NodeExpelled(node):
+                return self._on_expelled(node)
             case Leaving():
                 return self._on_leaving(now)
             case Wake():
@@ -441,6 +451,12 @@ class Adjacencies:
                 timer: _Timer = ("echo", *neighbour.key)
                 self._timers.set(timer, min(self._timers.when(timer) or now, self._next_echo(now)))
             self._arm_lapse(neighbour)
+        return actions
+
+    def _on_expelled(self, node: NodeId) -> list[AdjacencyAction]:
+        actions: list[AdjacencyAction] = []
+        for neighbour in [neighbour for neighbour in self._neighbours.values() if neighbour.node == node]:
+            actions += self._forget(neighbour, "expelled from the mesh")
         return actions
 
     def _on_leaving(self, now: Instant) -> list[AdjacencyAction]:

@@ -128,6 +128,18 @@ class OriginationHeld:
 
 
 @dataclass(frozen=True, slots=True)
+class OriginsExpelled:
+    """These nodes are no members: their LSAs go, and no further one is held. Replaces those named before."""
+
+    origins: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRenewed:
+    """Our standing is shown by another proof from now on: say the same again with it."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendFlood:
     """Send a flood payload to a neighbour, over any link to it, sealed by its session."""
 
@@ -142,7 +154,17 @@ class LsdbChanged:
     origins: tuple[NodeId, ...]
 
 
-LinkStateEvent = NeighbourUp | NeighbourDown | FloodReceived | PrefixesSet | NameSet | OriginationHeld | Wake
+LinkStateEvent = (
+    NeighbourUp
+    | NeighbourDown
+    | FloodReceived
+    | PrefixesSet
+    | NameSet
+    | OriginationHeld
+    | OriginsExpelled
+    | ProofRenewed
+    | Wake
+)
 LinkStateAction = SendFlood | LsdbChanged | Persist | Rejected
 
 _AdjacencyKey = tuple[NodeId, LinkNumber, LinkNumber]
@@ -201,6 +223,7 @@ class LinkState:
         self._floor = 0
         self._originated: Instant | None = None
         self._held_until: Instant | None = None
+        self._expelled: frozenset[NodeId] = frozenset()
         self._mine = self._compose(self._counter.value)
         # What happened during one event, until its actions are returned:
         self._touched: dict[NodeId, None] = {}  # peers whose outbox was written
@@ -263,6 +286,12 @@ class LinkState:
                 self._name = name[:64]
                 self._stale = True
                 return []
+            case OriginsExpelled(origins):
+                self._on_expelled(origins)
+                return []
+            case ProofRenewed():
+                self._stale = self._renew = True
+                return []
             case OriginationHeld(until):
                 self._held_until = until
                 self._timers.set(("originate", self._me), until)
@@ -301,6 +330,13 @@ class LinkState:
                 self._timers.cancel(("sync", node))
                 self._timers.cancel(("outbox", node))
         return []
+
+    def _on_expelled(self, origins: frozenset[NodeId]) -> None:
+        self._expelled = origins - {self._me}
+        for origin in sorted(self._expelled):
+            if self._lsdb.get(origin) is not None:
+                self._timers.cancel(("expire", origin))
+                self._purge(origin)
 
     # Our own LSA
 
@@ -435,6 +471,10 @@ class LinkState:
             lsa = LSA_CODEC.decode(signed.body, short(neighbour))
         except RemoteProtocolError:
             return "LSA cannot be decoded"
+        if lsa.origin in self._expelled:
+            # Acknowledged: who sends it does not know yet, and is not to repeat it.
+            self._settle(neighbour, lsa, intake)
+            return None
         held = self._lsdb.get(lsa.origin)
         match self._lsdb.freshness(lsa, signed.body):
             case Freshness.SAME:
@@ -561,6 +601,8 @@ class LinkState:
 
     def _wants(self, claim: Claim) -> bool:
         held = self._lsdb.get(claim.origin)
+        if claim.origin in self._expelled:
+            return False
         return held is None or held.lsa.sequence < claim.sequence
 
     def _lacks(self, claim: Claim | None, entry: Entry) -> bool:

@@ -97,6 +97,11 @@ REQUESTS: Mapping[str, Mapping[str, Argument]] = {
         "timeout_s": Argument(_number(0.1, JOIN_TIMEOUT_S_MAX)),
     },
     "leave": {},
+    "expel": {
+        "node": Argument(_text, required=True),
+        "reason": Argument(_text),
+        "withdraw": Argument(_flag),
+    },
     "token": {
         "uses": Argument(_whole(1, TOKEN_USES_MAX), default=1),
         "ttl_s": Argument(_whole(1, TOKEN_TTL_S_MAX), default=600),

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("membership", "Found a mesh of that name, of which this node is the first member."),
     "join": ("membership", "Become a member of the mesh that a peer belongs to."),
     "leave": ("membership", "Leave the mesh in good order and stop the daemon."),
+    "expel": ("admission", "Take a member's membership away, or vote for it where it is an admin."),
     "run": ("run", "Run the daemon in the foreground."),
     "status": ("status", "Whether all is well; if not, what, why and what to do."),
     "trace": ("trace", "The way of packets to a node, hop by hop, with names."),

@@ -66,6 +66,10 @@ class MeshSettings:
     """Which links the Min-Weight Topology keeps: ``shortest`` loses no shortest path; ``spanning`` keeps only minimum
     spanning trees, which saves links and lengthens ways."""
 
+    admins: int = setting(3, integer(1, 64))
+    """So many members, the first ones, may admit and expel others. Raised, more can help when one is lost, and more
+    have to be trusted; lowered to 1, the founder alone can, until it grants others."""
+
 
 @dataclass(frozen=True, slots=True)
 class LivenessSettings:

@@ -29,10 +29,11 @@ from dmssd.driver.systemd import Notifier
 from dmssd.driver.trace import trace
 from dmssd.driver.trials import Trials
 from dmssd.events import Notice, SettingsChanged
-from dmssd.queries import QUERIES, Surroundings, find_node, name_of
+from dmssd.queries import QUERIES, Surroundings
 from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
 from dmssd.rules.confirming import STORED_KEY as TRIALS_KEY
 from dmssd.rules.confirming import Confirming, Undo
+from dmssd.rules.finding import find_node, name_of
 from dmssd.secure import MEMBERSHIP_KEY, SecureNode
 from dmssd.security.identity import SEED_BYTES, Identity
 from dmssd.settings import NodeSettings
@@ -272,6 +273,7 @@ def node_settings(config: Config) -> NodeSettings:
         roles=frozenset(config.roles),
         tps=config.mesh.tp,
         mwt=config.mesh.mwt,
+        admins=config.mesh.admins,
         liveness=AdjacencyConfig(
             hello_interval=Duration(liveness.hello_interval_ms * MILLISECOND),
             echo_interval=Duration(liveness.echo_interval_ms * MILLISECOND),

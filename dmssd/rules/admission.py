@@ -14,6 +14,7 @@ from typing import Any
 from dmssd.channels import Channel
 from dmssd.events import LinkUp, Notice, Reply, Request
 from dmssd.rules.meeting import Meetings
+from dmssd.rules.membership import Membership
 from dmssd.security.admission import (
     TOKENS_KEY,
     Admitted,
@@ -30,6 +31,7 @@ from dmssd.security.admission import (
 from dmssd.security.certificate import Credentials, checked_name
 from dmssd.security.sessions import Connect, ForgetPeer, LinkPath, Outgoing, Path, RoutedPath, SessionUp
 from dmssd.security.token import Token, TokenBook
+from gossip.replica import Publish
 from routing.discovery import NeighbourSeen
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import RequestError
@@ -40,7 +42,7 @@ ATTEMPT_INTERVAL = Duration(500 * MILLISECOND)
 RECONNECT_ATTEMPTS = 8
 """Attempts after which a session that did not come about is begun anew."""
 
-AdmissionAction = Connect | Outgoing | ForgetPeer | Credentials | Persist | Reply | Notice | Rejected
+AdmissionAction = Connect | Outgoing | ForgetPeer | Credentials | Publish | Persist | Reply | Notice | Rejected
 
 
 @dataclass(slots=True)
@@ -57,19 +59,19 @@ class _Join:
 
 
 class Admission:
-    """Both sides of joining. ``credentials`` are this node's present ones."""
+    """Both sides of joining. ``membership`` has this node's present credentials."""
 
-    def __init__(self, credentials: Credentials, stored_tokens: bytes | None, entropy: Callable[[int], bytes]) -> None:
-        self._credentials = credentials
+    def __init__(self, membership: Membership, stored_tokens: bytes | None, entropy: Callable[[int], bytes]) -> None:
+        self.membership = membership
         self._stored_tokens = stored_tokens
         self._entropy = entropy
         self._book: TokenBook | None = None
         TokenBook(stored_tokens, Instant(0))  # damage is told at the start, not to the first stranger who asks
         self._join: _Join | None = None
 
-    def credentials_changed(self, credentials: Credentials) -> None:
-        """The node is a member of another mesh now, or under another name."""
-        self._credentials = credentials
+    @property
+    def _credentials(self) -> Credentials:
+        return self.membership.credentials
 
     def deadline(self) -> Instant | None:
         """When a join under way wants to be woken."""
@@ -84,7 +86,7 @@ class Admission:
 
     def create_token(self, arguments: Mapping[str, Any], now: Instant) -> tuple[dict[str, Any], Persist]:
         """A token and what must be on disk before it is given out; ``AdmissionError`` where it cannot be made."""
-        if not self._credentials.certificate.is_admin:
+        if not self.membership.is_admin:
             raise RequestError("this node may not admit members: create the token on one that has the admin capability")
         uses, ttl_s = int(arguments.get("uses", 1)), float(arguments.get("ttl_s", 600))
         book = self._tokens(now)
@@ -92,17 +94,20 @@ class Admission:
         token = book.create(self._credentials.mesh, me, self._entropy, now, uses=uses, ttl=seconds(ttl_s))
         return {"token": str(token), "uses": uses, "ttl_s": ttl_s}, Persist(TOKENS_KEY, book.export(now))
 
-    def heard(self, peer: NodeId, path: Path, payload: bytes, now: Instant) -> list[AdmissionAction]:
-        """Something came on the rpc channel."""
+    def heard(self, peer: NodeId, path: Path, payload: bytes, members: int, now: Instant) -> list[AdmissionAction]:
+        """Something came on the rpc channel; ``members``: how many the mesh has."""
         if self._join is not None and peer == self._join.joiner.token.issuer:
             return self._joiner_actions(self._join.joiner.handle(Answered(peer, payload), now))
         issuer = Issuer(self._credentials, self._tokens(now), self._entropy)
         actions: list[AdmissionAction] = []
-        for action in issuer.on_request(peer, payload, now):
+        capabilities = self.membership.capabilities_for_newcomer(members)
+        for action in issuer.on_request(peer, payload, now, capabilities=capabilities):
             match action:
                 case Answer(to, answer):
                     actions.append(Outgoing(to, path, bytes((Channel.RPC,)) + answer))
-                case Admitted(node, name, _):
+                case Admitted(node, name, chain):
+                    # Stated before it is handed out, so that whoever has the certificate was heard of.
+                    actions.insert(0, self.membership.admission(chain))
                     actions.append(Notice("member.admitted", {"node": node.hex(), "name": name}))
                 case _:
                     actions.append(action)

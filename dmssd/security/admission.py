@@ -7,6 +7,7 @@ authenticates the mesh to the joiner, the secret the joiner to the mesh. Then, o
     JoinRequest  (tag 1) | token id, secret, mesh, name, key, x25519, nonce
     JoinAccepted (tag 2) | nonce, chain
     JoinRefused  (tag 3) | nonce, reason
+    Expelled     (tag 6) | statements: a push of gossip.statements with the votes, told to one who comes back
 
 The request is repeated until answered. The issuer grants the same joiner the same certificate again as long as the
 token lives, so a lost answer costs nothing. The key in the request must be that of the session: nobody can have
@@ -74,7 +75,13 @@ class JoinRefused(msgspec.Struct, tag=3, **WIRE):
     reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARACTERS_MAX)]
 
 
-JoinMessage = JoinRequest | JoinAccepted | JoinRefused
+class Expelled(msgspec.Struct, tag=6, **WIRE):
+    """You are no member any more: these are the votes, for you to check."""
+
+    statements: bytes
+
+
+JoinMessage = JoinRequest | JoinAccepted | JoinRefused | Expelled
 JOIN_CODEC: Codec[JoinMessage] = Codec(JoinMessage)
 
 
@@ -198,7 +205,7 @@ class Joiner:
         except RemoteProtocolError:
             return [Rejected(short(peer), "join answer cannot be decoded")]
         match message:
-            case JoinRequest():
+            case JoinRequest() | Expelled():
                 return [Rejected(short(peer), "join request to a joiner")]
             case JoinAccepted(nonce) | JoinRefused(nonce) if nonce != self._nonce:
                 return [Rejected(short(peer), "join answer to another request")]

@@ -10,7 +10,7 @@ the 16 bytes of the mesh id can check a chain and needs nothing else.
     key           | the member's Ed25519 public key
     x25519        | its static key for sessions
     name          | 1 to 64 of letters, digits, ``.``, ``-``, ``_``
-    capabilities  | bit set: 1 = admin
+    capabilities  | bit set: 1 = admin, 2 = a recovery key (of nobody, kept offline)
     expiry        | unix seconds, 0: none. Leads to renewal and warnings, never to eviction (DESIGN.md 3, Clocks)
     serial        | 63 random bits
     issuer        | NodeId of the signer; the founder's own for the founder
@@ -43,6 +43,7 @@ NAME_CHARACTERS_MAX = 64
 FOUNDING_NONCE_BYTES = 16
 
 CAPABILITY_ADMIN = 1
+CAPABILITY_RECOVERY = 2
 
 CERTIFICATE_CONTEXT = b"dmssd certificate 1"
 

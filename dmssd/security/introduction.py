@@ -16,6 +16,7 @@ A chain of *our* mesh must hold, else the handshake is refused. A chain of anoth
 bearer is a stranger, known by its key alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -80,7 +81,11 @@ def introduce(me: Credentials, instance: bytes, generation: int, index: bytes) -
     )
 
 
-def meet(payload: bytes, x25519: bytes, index: bytes, mesh: MeshId) -> Met:
+Refusal = Callable[[bytes], str | None]
+"""Why the bearer of a chain that holds is no member any more."""
+
+
+def meet(payload: bytes, x25519: bytes, index: bytes, mesh: MeshId, refusal: Refusal = lambda chain: None) -> Met:
     """Who introduces itself; ``x25519`` is the static key that the handshake proved, ``index`` the header's.
 
     ``RemoteProtocolError`` where anything does not fit.
@@ -94,12 +99,16 @@ def meet(payload: bytes, x25519: bytes, index: bytes, mesh: MeshId) -> Met:
     if not signature_holds(said.key, BINDING_CONTEXT, x25519, said.binding):
         raise RemoteProtocolError("handshake", "session key is not bound to the identity")
     node = node_id(said.key)
-    member = is_member(said.chain, node, x25519, mesh)
+    member = is_member(said.chain, node, x25519, mesh, refusal)
     return Met(node, x25519, said.instance, said.generation, said.chain or None, member, common([said.protocol]))
 
 
-def is_member(chain: bytes | None, node: NodeId, x25519: bytes, mesh: MeshId) -> bool:
-    """Whether ``chain`` makes ``node`` a member of ``mesh``; ``False`` for a chain of another mesh, or none.
+def is_member(
+    chain: bytes | None, node: NodeId, x25519: bytes, mesh: MeshId, refusal: Refusal = lambda chain: None
+) -> bool:
+    """Whether ``chain`` makes ``node`` a member of ``mesh``.
+
+    ``False`` for a chain of another mesh, or none, or one whose bearer is refused: it is met as a stranger.
 
     ``RemoteProtocolError`` where it claims to be of ``mesh`` and does not hold.
     """
@@ -114,4 +123,4 @@ def is_member(chain: bytes | None, node: NodeId, x25519: bytes, mesh: MeshId) ->
     certificate = verify_chain(chain, mesh)
     if certificate.node != node or certificate.x25519 != x25519:
         raise RemoteProtocolError("handshake", "certificate of another node")
-    return True
+    return refusal(chain) is None

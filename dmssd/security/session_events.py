@@ -1,5 +1,6 @@
 """The door of :class:`dmssd.security.sessions.Sessions`: paths, events in, actions out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -87,7 +88,17 @@ class PeerKnown:
     x25519: bytes
 
 
-SessionsEvent = Outgoing | Received | Connect | ForgetPeer | CredentialsChanged | PeerKnown | Wake
+@dataclass(frozen=True, slots=True)
+class StandingChanged:
+    """Who is refused, though its chain holds, is another one now: judge every peer anew.
+
+    ``refusal`` says why the bearer of a chain is no member any more, ``None`` where it is one.
+    """
+
+    refusal: Callable[[bytes], str | None]
+
+
+SessionsEvent = StandingChanged | Outgoing | Received | Connect | ForgetPeer | CredentialsChanged | PeerKnown | Wake
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from dmssd.security.certificate import Credentials
-from dmssd.security.introduction import INSTANCE_BYTES, Met, introduce, is_member, meet
+from dmssd.security.introduction import INSTANCE_BYTES, Met, Refusal, introduce, is_member, meet
 from dmssd.security.noise import IK, XX, Handshake, HandshakeKeys
 from dmssd.security.session_events import (
     Connect,
@@ -59,6 +59,7 @@ from dmssd.security.session_events import (
     SessionsAction,
     SessionsEvent,
     SessionUp,
+    StandingChanged,
     Transmit,
     source_of,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "Sessions",
     "SessionsAction",
     "SessionsEvent",
+    "StandingChanged",
     "Transmit",
 ]
 
@@ -131,6 +133,7 @@ class Sessions:
         self._me = credentials
         self._entropy = entropy
         self._instance = entropy(INSTANCE_BYTES)
+        self._refusal: Refusal = lambda chain: None
         self._generation = 0
         self._peers: dict[NodeId, Peer] = {}
         self._by_index: dict[bytes, _Entry] = {}
@@ -157,6 +160,8 @@ class Sessions:
                 return self._on_forget(peer)
             case CredentialsChanged(credentials):
                 return self._on_credentials(credentials, now)
+            case StandingChanged(refusal):
+                return self._on_standing(refusal)
             case PeerKnown(node, x25519):
                 self._known[node] = x25519
                 return []
@@ -419,7 +424,7 @@ class Sessions:
         return self._confirm(session, path, now)
 
     def _meet(self, said: bytes, handshake: Handshake, remote_index: bytes) -> Met:
-        met = meet(said, handshake.remote_static, remote_index, self._me.mesh)
+        met = meet(said, handshake.remote_static, remote_index, self._me.mesh, self._refusal)
         if met.node == self._me.identity.node:
             raise RemoteProtocolError("handshake", "another machine has this node's identity")
         if self._is_retired(met):
@@ -612,6 +617,15 @@ class Sessions:
                 actions += self._begin(peer, path, now)
         return actions
 
+    def _on_standing(self, refusal: Refusal) -> list[SessionsAction]:
+        self._refusal = refusal
+        for index in list(self._pending):
+            self._drop_entry(index)  # judged by what was known before
+        actions: list[SessionsAction] = []
+        for peer in list(self._peers.values()):
+            actions += self._judge(peer)
+        return actions
+
     def _judge(self, peer: Peer) -> list[SessionsAction]:
         current = peer.current
         if current is None:
@@ -620,7 +634,9 @@ class Sessions:
         for session in peer.sessions:
             met = session.met
             try:
-                session.met = replace(met, member=is_member(met.chain, met.node, met.x25519, self._me.mesh))
+                session.met = replace(
+                    met, member=is_member(met.chain, met.node, met.x25519, self._me.mesh, self._refusal)
+                )
             except RemoteProtocolError as problem:
                 failed = self._failed(peer, current.path, problem.reason)
                 self._drop_peer(peer)

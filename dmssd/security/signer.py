@@ -5,6 +5,8 @@ origin has ever been a peer. Verifying therefore also teaches who the members ar
 is what lets a session with a distant member open by IK, without a round trip for names.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from dmssd.security.certificate import CHAIN_BYTES_MAX, Certificate, Credentials, WireSignature, verify_chain
@@ -50,10 +52,12 @@ class MeshVerifier:
 
     ``certificates`` holds the newest certificate of every origin that passed, at most ``CERTIFICATES_MAX``: the one
     least recently learned goes first. ``learned`` gives, once, those that were new since it was last asked.
+    ``refusal`` says why the bearer of a chain that holds is no member any more (nobody is refused until it is set).
     """
 
     def __init__(self, mesh: MeshId, context: bytes = LSA_CONTEXT) -> None:
         self._mesh = mesh
+        self.refusal: Callable[[bytes], str | None] = lambda chain: None
         self._context = context
         self.certificates: RecentTable[NodeId, Certificate] = RecentTable(CERTIFICATES_MAX)
         self._new: dict[NodeId, Certificate] = {}
@@ -65,7 +69,7 @@ class MeshVerifier:
             certificate = verify_chain(shown.chain, self._mesh) if len(shown.chain) <= CHAIN_BYTES_MAX else None
         except RemoteProtocolError:
             return False
-        if certificate is None or certificate.node != origin:
+        if certificate is None or certificate.node != origin or self.refusal(shown.chain) is not None:
             return False
         if not signature_holds(certificate.key, self._context, body, shown.signature):
             return False

@@ -1,0 +1,80 @@
+"""What members state about membership, on the topics of :mod:`gossip.replica`, and how it is encoded.
+
+    topic   | author      | subject      | body
+    admit   | an admin    | the member   | Admission: its certificate, and the votes that the author knew of
+    expel   | an admin    | whom         | Vote: with what the author knew of the target's acts
+    waiting | any member  | empty        | who asked this member to be let in and has no token
+
+An *act* is named by 64 bits: of a statement its mark, of a certificate :func:`certificate_mark`. A vote lists the acts
+of its target that its author held, because only what was already known of an expelled admin goes on to count
+(:mod:`dmssd.security.standing`).
+"""
+
+import hashlib
+from typing import Annotated
+
+import msgspec
+
+from dmssd.security.certificate import SignedCertificate, WireKey, WireName
+from sansio.ids import NODE_ID_BYTES, NodeId, WireNodeId
+from sansio.wire import WIRE, Codec
+
+TOPIC_ADMIT = "admit"
+TOPIC_EXPEL = "expel"
+TOPIC_WAITING = "waiting"
+MEMBERSHIP_TOPICS = (TOPIC_ADMIT, TOPIC_EXPEL, TOPIC_WAITING)
+
+MARK_BYTES = 8
+CITED_MAX = 32
+"""Votes that an admission names; of more, those of the lowest marks."""
+
+KNOWN_MAX = 2_000
+"""Acts that a vote names; of more, those of the lowest marks."""
+
+SMALL_MESH = 3
+"""In a mesh of so many one admin expels another."""
+
+WAITING_MAX = 16
+"""Strangers that one member remembers as waiting; a further one is told to come back."""
+
+REASON_CHARACTERS_MAX = 120
+
+Mark = Annotated[bytes, msgspec.Meta(min_length=MARK_BYTES, max_length=MARK_BYTES)]
+
+
+class Admission(msgspec.Struct, **WIRE):
+    """The subject is a member. ``cites``: the votes that the author held when it said so."""
+
+    certificate: SignedCertificate
+    cites: Annotated[tuple[Mark, ...], msgspec.Meta(max_length=CITED_MAX)] = ()
+
+
+class Vote(msgspec.Struct, **WIRE):
+    """Expel the subject. ``members``: everybody in the mesh, where those are ``SMALL_MESH`` at most; else empty."""
+
+    known: Annotated[tuple[Mark, ...], msgspec.Meta(max_length=KNOWN_MAX)]
+    members: Annotated[tuple[WireNodeId, ...], msgspec.Meta(max_length=SMALL_MESH)] = ()
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARACTERS_MAX)] = ""
+
+
+class Waiting(msgspec.Struct, **WIRE):
+    """Somebody who asked to be let in: its keys, proven by its session, and the name it would like."""
+
+    key: WireKey
+    x25519: WireKey
+    name: WireName
+
+
+ADMISSION_CODEC: Codec[Admission] = Codec(Admission)
+VOTE_CODEC: Codec[Vote] = Codec(Vote)
+WAITING_CODEC: Codec[tuple[Waiting, ...]] = Codec(Annotated[tuple[Waiting, ...], msgspec.Meta(max_length=WAITING_MAX)])
+
+
+def certificate_mark(body: bytes) -> bytes:
+    """The name of a certificate, from its bytes as signed."""
+    return hashlib.blake2b(b"certificate" + body, digest_size=MARK_BYTES).digest()
+
+
+def as_node(subject: bytes) -> NodeId | None:
+    """The node that a statement is about; ``None`` where its subject is none."""
+    return NodeId(subject) if len(subject) == NODE_ID_BYTES else None
