@@ -213,6 +213,16 @@ def drop_node(name: str | None, node: str) -> None:
     click.echo(f"packets to and from {node} are dropped silently")
 
 
+@fault.command(context_settings={"ignore_unknown_options": True})
+@name_option
+@click.argument("node")
+@click.argument("seconds", type=click.IntRange(-(10**10), 10**10))
+def clock(name: str | None, node: str, seconds: int) -> None:
+    """Have the time of day of NODE's daemon jump by SECONDS, such as -86400."""
+    _root_lab(name).shift_clock(node, seconds)
+    click.echo(f"the clock of {node} jumped by {seconds} s")
+
+
 @fault.command()
 @name_option
 @click.argument("a", required=False)

@@ -203,6 +203,11 @@ def socket_path(lab: str, node: str) -> Path:
     return node_directory(lab, node) / "dmssd.sock"
 
 
+def clock_path(lab: str, node: str) -> Path:
+    """What a ``clock`` fault has the node's daemon take its time of day to be wrong by."""
+    return node_directory(lab, node) / "clock"
+
+
 def config_text(plan: Design, node: LabNode) -> str:
     """The node's configuration as TOML."""
     directory = node_directory(plan.name, node.name)

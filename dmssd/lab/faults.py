@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from dmssd.lab import plumbing
-from dmssd.lab.design import Design
+from dmssd.lab.design import Design, clock_path
 from dmssd.lab.errors import LabError
 from dmssd.lab.processes import inside
 from dmssd.lab.state import Fault
@@ -48,6 +48,15 @@ def downed(plan: Design, faults: Iterable[Fault]) -> list[tuple[str, str]]:
     return list(found)
 
 
+def shifted(faults: Iterable[Fault]) -> dict[str, int]:
+    """By how many seconds the time of day of each node is wrong; several shifts of one node add up."""
+    found: dict[str, int] = {}
+    for fault in faults:
+        if fault.kind == "clock":
+            found[fault.a] = found.get(fault.a, 0) + fault.seconds
+    return found
+
+
 def ruleset(interfaces: Sequence[str]) -> str:
     """The nftables script that makes these interfaces deaf and all others hear."""
     lines = ["table netdev dmssd_fault", "delete table netdev dmssd_fault"]
@@ -80,6 +89,17 @@ def apply(plan: Design, before: Sequence[Fault], after: Sequence[Fault]) -> None
     if problems:
         raise LabError(f"a silent drop was refused: {problems[0]}")
     _apply_downs(plan, before, after)
+    _apply_shifts(plan, before, after)
+
+
+def _apply_shifts(plan: Design, before: Sequence[Fault], after: Sequence[Fault]) -> None:
+    old, new = shifted(before), shifted(after)
+    for node in {*old, *new}:
+        if old.get(node, 0) != new.get(node, 0):
+            file = clock_path(plan.name, node)
+            scratch = file.with_name(f"{file.name}.new")
+            scratch.write_text(f"{new.get(node, 0)}\n")
+            scratch.replace(file)
 
 
 def _apply_downs(plan: Design, before: Sequence[Fault], after: Sequence[Fault]) -> None:

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from dmssd.cli.client import AdminClient, DaemonNotRunning
+from dmssd.driver.clock import SHIFT_VARIABLE
 from dmssd.lab import design, faults, plumbing, processes, shapes
 from dmssd.lab.design import Admission, Design
 from dmssd.lab.errors import LabError
@@ -199,7 +200,8 @@ class Lab:
 
     def _start(self, node: str) -> None:
         directory = design.node_directory(self.name, node)
-        argv = [*self._program(node), "run", "--config", str(directory / "config.toml")]
+        clock = f"{SHIFT_VARIABLE}={design.clock_path(self.name, node)}"
+        argv = ["env", clock, *self._program(node), "run", "--config", str(directory / "config.toml")]
         with self.log(node).open("ab") as log:
             child = self.launch(node, self.exec_argv(node, argv), log.fileno(), log.fileno(), directory)
         self._children.append(child)
@@ -341,6 +343,11 @@ class Lab:
     def drop_node(self, node: str) -> None:
         """Silently drop all that goes over any link of a node, at both ends."""
         self._add_fault(Fault("drop-node", node))
+
+    def shift_clock(self, node: str, seconds: int) -> None:
+        """Have the time of day of a node's daemon jump by so much, from now on, over its restarts, until healed."""
+        self.design.node(node)
+        self._add_fault(Fault("clock", node, seconds=seconds))
 
     def heal(self, a: str | None = None, b: str | None = None) -> list[Fault]:
         """Take faults back: all, those that concern ``a``, or those between ``a`` and ``b``. Returns those healed."""

@@ -89,7 +89,7 @@ def _arrival(controls: "list[tuple[int, int, bytes]]") -> int:
         if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
             seconds, nanoseconds = struct.unpack("=qq", data[:16])
             return int(seconds * 1_000_000_000 + nanoseconds)
-    return time.time_ns()
+    return time.time_ns()  # noqa: TID251 - the kernel stamps packets by it
 
 
 def path(source: str, source_port: int, destination: str, port: int) -> dict[str, list[str | None]]:

@@ -28,16 +28,22 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """A fault in force. ``link-down`` and ``drop`` are of the links of a and b; ``drop-node`` of all links of a."""
+    """A fault in force. ``link-down`` and ``drop`` are of the links of a and b; ``drop-node`` of all links of a.
+
+    ``clock``: the time of day of a's daemon is wrong by ``seconds``.
+    """
 
     kind: str
     a: str
     b: str = ""
     one_way: bool = False
+    seconds: int = 0
 
     def __str__(self) -> str:
         if self.kind == "drop-node":
             return f"drop-node {self.a}"
+        if self.kind == "clock":
+            return f"clock {self.a} {self.seconds:+d}"
         return f"{self.kind} {self.a} {self.b}{' --one-way' if self.one_way else ''}"
 
 

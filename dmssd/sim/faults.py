@@ -10,6 +10,7 @@ crash-daemon    | one node          | SIGKILL; kernel and disk stay; started aga
 torn-daemon     | one node          | the same, between two actions of one batch
 crash-machine   | one node          | power lost, no carrier event; disk stays; started again at the end
 stall-daemon    | one node          | the process is held, its sockets fill
+clock           | one node          | its time of day jumps by ``amount`` seconds, and back at the end
 """
 
 import random
@@ -21,6 +22,7 @@ from dmssd.sim.world import World
 from sansio.instant import SECOND, Instant, seconds
 
 BURST_LOSS = 0.2
+CLOCK_JUMP_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ def begin(world: World, fault: Fault) -> None:
                 world.begin_burst(cable, fault.amount)
         case "stall-daemon":
             world.stall(world.machines[fault.targets[0]])
+        case "clock":
+            world.shift_wall(world.machines[fault.targets[0]], fault.amount)
         case "crash-daemon" | "torn-daemon" | "crash-machine":
             machine = world.machines[fault.targets[0]]
             machine.stopped += 1
@@ -76,6 +80,8 @@ def end(world: World, fault: Fault) -> None:
                 world.end_burst(cable, fault.amount)
         case "stall-daemon":
             world.resume(world.machines[fault.targets[0]])
+        case "clock":
+            world.shift_wall(world.machines[fault.targets[0]], -fault.amount)
         case _:
             machine = world.machines[fault.targets[0]]
             machine.stopped -= 1
@@ -85,11 +91,14 @@ def end(world: World, fault: Fault) -> None:
 
 
 def draw(rng: random.Random, world: World, count: int, first: Instant, last: Instant) -> Plan:
-    """``count`` faults that begin at ``first`` or later and have ended by ``last``, in order of their beginning."""
-    kinds = list(_DRAWS)
+    """``count`` faults that begin at ``first`` or later and have ended by ``last``, in order of their beginning.
+
+    And a clock that jumps, beside them: that is no trouble for anybody, so it takes no other fault's place.
+    """
+    kinds = [kind for kind in _DRAWS if kind != "clock"]
     faults = []
-    for _ in range(count):
-        kind = rng.choice(kinds)
+    for number in range(count + 1 if count else 0):
+        kind = rng.choice(kinds) if number < count else "clock"
         length = min(seconds(rng.choice((0.2, 1.0, 3.0, 8.0)) * rng.uniform(0.5, 1.5)), (last - first) // 2)
         start = Instant(rng.randrange(first, last - length))
         targets, amount = _DRAWS[kind](rng, world)
@@ -138,6 +147,10 @@ def _draw_burst(rng: random.Random, world: World) -> _Drawn:
     return (), BURST_LOSS
 
 
+def _draw_clock(rng: random.Random, world: World) -> _Drawn:
+    return _draw_node(rng, world)[0], rng.choice((-CLOCK_JUMP_S, CLOCK_JUMP_S))
+
+
 _DRAWS: dict[str, Callable[[random.Random, World], _Drawn]] = {
     "link-down": _draw_cable,
     "silent-drop": _draw_cable,
@@ -148,6 +161,7 @@ _DRAWS: dict[str, Callable[[random.Random, World], _Drawn]] = {
     "torn-daemon": _draw_node,
     "crash-machine": _draw_node,
     "stall-daemon": _draw_node,
+    "clock": _draw_clock,
 }
 
 KINDS = tuple(_DRAWS)

@@ -61,6 +61,11 @@ WAKE_LATENESS_MAX = Duration(500 * MICROSECOND)
 CARRIER_LATENESS_MAX = Duration(6 * MILLISECOND)
 WAKE_GAP = Duration(1 * MILLISECOND)
 
+WALL_BEGIN_S = 1_900_000_000.0
+"""The true time of day when a world begins, seconds since 1970."""
+WALL_ERRORS_S = (0.0, -WALL_BEGIN_S, 86_400.0, -86_400.0)
+"""What clocks are wrong by at first: right, a board that boots in 1970, a day either way."""
+
 
 class Daemon(Protocol):
     """What runs on a machine: a ``SecureNode``, or a toy in the simulator's own tests."""
@@ -81,6 +86,8 @@ class Start:
     stored: Mapping[str, bytes]
     rng: random.Random
     entropy: Callable[[int], bytes]
+    wall: Callable[[], float]
+    """The time of day as this machine has it, seconds since 1970."""
 
 
 @dataclass(slots=True)
@@ -103,6 +110,7 @@ class Machine:
     stopped: int = 0
     left: bool = False
     torn: bool = False
+    wall_error_s: float = 0.0
     inbox: list[NodeEvent] = field(default_factory=list)
     told_up: set[LinkNumber] = field(default_factory=set)
     link_news: bool = False
@@ -170,7 +178,9 @@ class World:
     ) -> Machine:
         prefixes = prefixes_of(number)
         kernel = Kernel(f"{self.seed}/{number}".encode(), interfaces, prefixes)
-        return Machine(number, f"n{number}", node, prefixes, kernel, Disk(disk), tuple(interfaces))
+        machine = Machine(number, f"n{number}", node, prefixes, kernel, Disk(disk), tuple(interfaces))
+        machine.wall_error_s = seeded(f"wall/{self.seed}/{number}").choice(WALL_ERRORS_S)
+        return machine
 
     # Time
 
@@ -182,6 +192,14 @@ class World:
     def run_for(self, wait: Duration) -> None:
         """Let time go on by ``wait``. ``SimulationError`` where a core breaks the rules of its door."""
         self.clock.run_until(Instant(self.clock.now + wait))
+
+    def wall(self, machine: Machine) -> float:
+        """The time of day that a machine's clock shows."""
+        return WALL_BEGIN_S + self.now / SECOND + machine.wall_error_s
+
+    def shift_wall(self, machine: Machine, seconds: float) -> None:
+        """Have a machine's time of day jump; its monotonic clock does not."""
+        machine.wall_error_s += seconds
 
     def digest(self) -> str:
         """What happened so far, in 32 hex digits."""
@@ -208,6 +226,7 @@ class World:
             machine.disk.read(),
             seeded(f"core/{label}"),
             seeded(f"entropy/{label}").randbytes,
+            lambda: self.wall(machine),
         )
         machine.daemon = self._boot(start)
         if machine.stalled:

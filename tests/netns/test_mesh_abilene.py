@@ -120,7 +120,7 @@ def test_a_killed_daemon_forwards_on_is_seen_restarting_and_takes_its_routes_ove
     edges = arcs(lab)
     routes_become(lab, edges)
     assert mesh.ways(edges, left, right) == {(victim, right)}
-    out = next(interface for interface, (far, _) in mesh.far_ends(lab, victim).items() if far == left)
+    out = next(interface for interface, [(far, _)] in mesh.far_ends(lab, victim).items() if far == left)
     foreign = [
         ["nexthop", "add", "id", "4242", "via", "fe80::4242", "dev", out, "proto", "static"],
         ["route", "add", "192.0.2.0/24", "nhid", "4242", "proto", "static"],

@@ -65,7 +65,7 @@ def set_link(lab: Lab, node: str, interface: str, *, up: bool) -> None:
 
 def without(edges: list[Arc], lab: Lab, node: str, interface: str) -> list[Arc]:
     """The arcs less both directions of one link."""
-    far = mesh.far_ends(lab, node)[interface]
+    (far,) = mesh.far_ends(lab, node)[interface]
     return [arc for arc in edges if (arc.near, arc.interface) not in ((node, interface), far)]
 
 

@@ -15,12 +15,13 @@ KINDS = [
     Fault("crash-daemon", 0, 1, (1,)),
     Fault("crash-machine", 0, 1, (1,)),
     Fault("stall-daemon", 0, 1, (1,)),
+    Fault("clock", 0, 1, (1,), 86_400.0),
 ]
 
 
 def state(world):
     cables = [(cable.unplugged, *cable.drops, *cable.bursts) for cable in world.network.cables]
-    machines = [(machine.powered, machine.daemon is None, machine.stalled) for machine in world.machines]
+    machines = [(m.powered, m.daemon is None, m.stalled, m.wall_error_s) for m in world.machines]
     carriers = [i.carrier for machine in world.machines for i in machine.kernel.interfaces.values()]
     return cables, machines, carriers
 
@@ -56,8 +57,9 @@ def test_a_drawn_plan_is_repeated_by_its_seed_and_ends_in_time(toys):
     world = toys.build("grid:4x4")
     plans = [faults.draw(seeded(f"{seed}"), world, 5, 10 * SECOND, 40 * SECOND) for seed in range(50)]
     assert plans[0] == faults.draw(seeded("0"), world, 5, 10 * SECOND, 40 * SECOND)
-    assert all(len(plan) == 5 for plan in plans)
+    assert all(len(plan) == 5 + 1 for plan in plans)
     assert all(10 * SECOND <= fault.begin < fault.end <= 40 * SECOND for plan in plans for fault in plan)
+    assert all([fault.kind for fault in plan].count("clock") == 1 for plan in plans)
     assert {fault.kind for plan in plans for fault in plan} == {fault.kind for fault in KINDS} | {"torn-daemon"}
 
 
