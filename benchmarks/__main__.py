@@ -33,6 +33,7 @@ BENCHMARKS = {
     "healing": "a transit node dies: how long a flow is interrupted",
     "idle": "memory and CPU of an idle daemon",
     "flood": "a daemon under 50,000 datagrams of rubbish a second",
+    "handshakes": "handshakes in a mesh of more members than sessions",
 }
 """In the order in which they run: the short ones first."""
 

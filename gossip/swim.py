@@ -153,6 +153,14 @@ GROWTH = 1.25
 """A mesh that has grown by more than this since the last push-pull has the next one soon: while it was small, news was
 given few copies, and some died out."""
 
+FAMILIAR_MAX = 128
+"""Members that spoke to us last. In a mesh of more, news and requests to relay go to some of these: there is a session
+with them still, where a word to anybody would cost a handshake first. Whom we probe, and who probes us, is chance, so
+these are a random and changing choice of all."""
+
+FAMILIAR_MIN = 32
+"""With fewer of them anybody is asked and told: news must not stay among a few."""
+
 SOURCES_MAX = 1024
 """Members whose rates are remembered; the least recently seen is forgotten."""
 
@@ -188,6 +196,7 @@ class Swim:
         self._health = LocalHealth(config.health_max)
         self._timers: Deadlines[Timer] = Deadlines()
         self._syncs: dict[NodeId, int] = {}  # asked and not answered -> requests sent
+        self._familiar: RecentTable[NodeId, None] = RecentTable(FAMILIAR_MAX)
         self._asked: RecentTable[NodeId, Instant] = RecentTable(SOURCES_MAX)
         self._up_at_sync = 0
         self._sync_rate: TokenBucket[NodeId] = TokenBucket(2.0, 4.0, SOURCES_MAX)
@@ -325,6 +334,7 @@ class Swim:
         held = self._members.get(source)
         if held is None:
             return actions
+        self._familiar[source] = None
         actions += self._on_contact(held, message.incarnation, now)
         for update in message.updates:
             actions += self._believe(update, source, now)
@@ -464,7 +474,7 @@ class Swim:
         return [self._ping(probe.target, probe.sequence), *requests]
 
     def _choose_relays(self, target: NodeId) -> tuple[NodeId, ...]:
-        others = [node for node in self._members.up() if node != target and node not in self._suspicions]
+        others = [node for node in self._near() if node != target and node not in self._suspicions]
         return tuple(self._sample_routed(others, self._config.indirect_probes))
 
     def _on_probe_failed(self, probe: Probe, now: Instant) -> list[SwimAction]:
@@ -715,7 +725,7 @@ class Swim:
 
     def _on_gossip_due(self, now: Instant) -> list[SwimAction]:
         recent = now - self._config.dead_gossip
-        candidates = list(self._members.up())
+        candidates = list(self._near())
         for node in self._members.dead():
             held = self._members.get(node)
             if held is not None and held.since >= recent:
@@ -868,6 +878,14 @@ class Swim:
     def _halt(self) -> list[SwimAction]:
         self._halted = True
         return [Left()]
+
+    def _near(self) -> tuple[NodeId, ...]:
+        """Those up that a word costs no handshake: all of them, or in a large mesh the familiar ones, if any."""
+        up = self._members.up()
+        if len(up) <= FAMILIAR_MAX:
+            return up
+        familiar = tuple(node for node in self._familiar if (held := self._members.get(node)) and held.state.up)
+        return familiar if len(familiar) >= FAMILIAR_MIN else up
 
     # Chance
 

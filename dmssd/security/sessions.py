@@ -29,6 +29,13 @@ peer may have lost its half. Deviation from WireGuard's habit of answering to an
 "unknown session" would be a lever for forgers, and is not needed, for a restarted peer begins a handshake itself as
 soon as it hears a greeting or has something to say.
 
+*End to end.* Sessions with members that are spoken to over the control network alone are kept while they are among the
+``END_TO_END_MAX`` last used: a mesh of thousands costs a node no more than that. Whoever gives one up says so under its
+keys (``CLOSING``, from protocol 2 on), so that the peer begins a new one with its next word instead of speaking to
+nobody. Where that was lost, or we have restarted, what comes for a session that we do not have makes us begin a
+handshake with the member it comes from, at a bounded rate: relays vouch for where a frame comes from, so no outsider
+can bring that about. Sessions with neighbours are not counted.
+
 *Bounds.* Handshake messages cost public-key work, so each source has a token bucket, and all sources together another;
 what is refused is counted. A flood can at worst delay handshakes; it never touches a session.
 
@@ -37,6 +44,7 @@ second for each source address, on the link only.
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import assert_never
@@ -96,6 +104,7 @@ KIND_MESSAGE1 = 1
 KIND_MESSAGE2 = 2
 KIND_MESSAGE3 = 3
 
+END_TO_END_MAX = 256  # sessions with members that are no neighbours; the one least recently used goes
 SESSIONS_MAX = 4096  # peers; the one least recently heard goes
 STRANGERS_MAX = 64  # of them not members; the one least recently heard goes
 SESSIONS_PER_PEER_MAX = 4  # the lowest ranked goes
@@ -106,6 +115,12 @@ SOURCES_MAX = 1024  # remembered by the rate limit
 
 HANDSHAKE_RATE_PER_S, HANDSHAKE_BURST = 10.0, 20.0  # for each source
 HANDSHAKES_RATE_PER_S, HANDSHAKES_BURST = 500.0, 1000.0  # for all of them: about a quarter of a core
+
+FORGOTTEN_RATE_PER_S, FORGOTTEN_BURST = 10.0, 20.0  # handshakes begun for what comes in sessions that we do not have
+
+CLOSING = b"\x00"
+"""The plaintext that ends a session: no channel has this number."""
+CLOSING_SINCE = 2  # protocol
 
 RETRY_FIRST = Duration(150 * MILLISECOND)
 RETRY_LIMIT = Duration(2 * SECOND)
@@ -141,8 +156,10 @@ class Sessions:
         self._answered: RecentTable[bytes, bytes] = RecentTable(HANDSHAKES_MAX)  # digest of message 1 -> index
         self._known: RecentTable[NodeId, bytes] = RecentTable(KNOWN_MAX)
         self._initiations: dict[bytes, None] = {}  # indices, oldest first
+        self._routed: OrderedDict[NodeId, None] = OrderedDict()  # spoken to end to end alone, last used last
         self._timers: Deadlines[bytes] = Deadlines()
         self._each: TokenBucket[Path | NodeId] = TokenBucket(HANDSHAKE_RATE_PER_S, HANDSHAKE_BURST, SOURCES_MAX)
+        self._forgotten: TokenBucket[None] = TokenBucket(FORGOTTEN_RATE_PER_S, FORGOTTEN_BURST, 1)
         self._all: TokenBucket[None] = TokenBucket(HANDSHAKES_RATE_PER_S, HANDSHAKES_BURST, 1)
 
     # -- the door
@@ -206,6 +223,8 @@ class Sessions:
         peer = self._peers.get(node)
         if peer is None or (session := peer.current) is None:
             return self._queue(node, path, plaintext, now)
+        if node in self._routed:
+            self._use(node, path)
         session.unanswered += 1
         if session.unanswered == 1:
             session.unanswered_since = now
@@ -224,7 +243,7 @@ class Sessions:
             return self._on_handshake(path, payload, now)
         session = self._by_index.get(payload[2:6])
         if type(session) is not Session:
-            return [Rejected(source_of(path), "unknown session")]
+            return [Rejected(source_of(path), "unknown session"), *self._call_back(path, now)]
         try:
             plaintext = session.transport.open(payload)
         except RemoteProtocolError as problem:
@@ -232,8 +251,16 @@ class Sessions:
         session.heard = now
         session.path = path
         session.unanswered = 0
-        if plaintext and session.confirmed:
+        if session.met.node in self._routed:
+            self._use(session.met.node, path)
+        if plaintext and session.confirmed and plaintext != CLOSING:
             return [Opened(session.met.node, path, plaintext, session.met.member)]
+        return self._on_unusual(session, path, plaintext, now)
+
+    def _on_unusual(self, session: Session, path: Path, plaintext: bytes, now: Instant) -> list[SessionsAction]:
+        """A datagram that confirms its session, closes it, or carries nothing."""
+        if plaintext == CLOSING:
+            return self._on_closing(session)
         actions: list[SessionsAction] = []
         if not session.confirmed:
             actions = self._confirm(session, path, now)
@@ -246,6 +273,57 @@ class Sessions:
             # own are not answered, so two peers never keep each other busy.
             actions.append(Transmit(path, session.transport.seal(b"")))
         return actions
+
+    # -- end to end
+
+    def _use(self, node: NodeId, path: Path) -> None:
+        if isinstance(path, RoutedPath):
+            self._routed.move_to_end(node)
+        else:
+            del self._routed[node]  # a neighbour from now on
+
+    def _keep_routed(self, peer: Peer, path: Path) -> list[SessionsAction]:
+        """Count the peer's session among those end to end, if it is one; give up what is then too many."""
+        current = peer.current
+        if current is None or not current.met.member or not isinstance(path, RoutedPath):
+            return []
+        if any(isinstance(each, LinkPath) for each in peer.announced):
+            return []
+        self._routed[peer.node] = None
+        self._routed.move_to_end(peer.node)
+        return self._give_up_routed() if len(self._routed) > END_TO_END_MAX else []
+
+    def _give_up_routed(self) -> list[SessionsAction]:
+        peer = self._peers[next(iter(self._routed))]
+        current = peer.current
+        actions: list[SessionsAction] = []
+        if current is not None and current.met.protocol >= CLOSING_SINCE:
+            # By table: the way it was last heard may have gone since.
+            actions = [Transmit(RoutedPath(peer.node), current.transport.seal(CLOSING))]
+        self._drop_peer(peer)
+        return actions
+
+    def _on_closing(self, session: Session) -> list[SessionsAction]:
+        peer = self._peers.get(session.met.node)
+        if peer is None or session not in peer.sessions:
+            self._drop_entry(session.index)
+            return []
+        self._drop_session(peer, session)
+        if peer.current is None:
+            self._routed.pop(peer.node, None)
+            peer.announced.clear()
+            if not peer.wanted:
+                self._end_initiation(peer)  # the session that is gone had settled it
+        self._drop_if_empty(peer)
+        return []
+
+    def _call_back(self, path: Path, now: Instant) -> list[SessionsAction]:
+        if not isinstance(path, RoutedPath) or path.node not in self._known or path.node == self._me.identity.node:
+            return []
+        peer = self._peers.get(path.node)
+        if peer is not None and (peer.current is not None or peer.initiation is not None):
+            return []
+        return self._begin(self._peer(path.node), path, now) if self._forgotten.admit(None, now) else []
 
     # -- beginning a handshake
 
@@ -484,7 +562,7 @@ class Sessions:
         self._known[peer.node] = session.met.x25519
         peer.sessions.append(session)
         actions = self._settle(peer, path, peer_instance=session.met.instance)
-        return [*self._make_room(peer), *actions]
+        return [*self._make_room(peer), *self._keep_routed(peer, path), *actions]
 
     def _settle(self, peer: Peer, path: Path, *, peer_instance: bytes) -> list[SessionsAction]:
         """Choose what to send by; tell what that changes; send what waited."""
@@ -582,10 +660,12 @@ class Sessions:
             self._drop_entry(session.index)
         peer.sessions.clear()
         peer.current = None
+        self._routed.pop(peer.node, None)
         del self._peers[peer.node]
 
     def _drop_if_empty(self, peer: Peer) -> None:
         if not peer.sessions and peer.initiation is None:
+            self._routed.pop(peer.node, None)
             self._peers.pop(peer.node, None)
 
     def _on_forget(self, node: NodeId) -> list[SessionsAction]:

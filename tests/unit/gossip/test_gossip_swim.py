@@ -985,3 +985,28 @@ def test_a_failed_probe_that_confirms_an_old_suspicion_ends_it_in_the_same_wake(
         assert due is not None
         assert due > bench.now, "a wake leaves nothing due"
     assert 5.8 * SECOND < bench.now - began < 9.7 * SECOND
+
+
+def test_in_a_large_mesh_news_goes_to_those_that_spoke_to_us_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FAMILIAR_MAX", 3)
+    monkeypatch.setattr(module, "FAMILIAR_MIN", 2)
+    bench = Bench()
+    others = [identity(number) for number in range(10, 30)]
+    bench.meet(*others)
+    for node in others[:5]:
+        bench.hear(node, Ping(0, 1, ()))
+    bench.gossip(others[4], Update(identity(40), 0, State.ALIVE, "new"))
+    told = {to for to, _ in sent(bench.idle(0.5), Gossip)}
+    assert told
+    assert told <= set(others[2:5])
+
+
+def test_where_few_are_familiar_news_goes_to_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FAMILIAR_MAX", 3)
+    monkeypatch.setattr(module, "FAMILIAR_MIN", 2)
+    bench = Bench()
+    others = [identity(number) for number in range(10, 30)]
+    bench.meet(*others)
+    bench.hear(others[0], Ping(0, 1, ()))
+    told = {to for to, _ in sent(bench.idle(1), Gossip)}
+    assert len(told) > 3
