@@ -9,6 +9,7 @@
     PLAN      | end to end | dmssd.roles
     STATEMENT | end to end | gossip.replica: to members that speak protocol 2
     RPC       | end to end | dmssd.security.admission: the join exchange
+    TRAFFIC   | end to end | dmssd.rules.traffic: what a member's links shall cost; since protocol 2
 
 Link-scoped channels are believed only on a session with the neighbour on that very link; end-to-end channels only on a
 session with their author, whatever carried the bytes.
@@ -28,3 +29,4 @@ class Channel(IntEnum):
     PLAN = 17
     RPC = 18
     STATEMENT = 19
+    TRAFFIC = 24

@@ -36,6 +36,8 @@ from dmssd.inner import InnerAction, InnerEvent, OpenSession, PeerSpoke, PeerUp,
 from dmssd.roles.fd import Forwarder, ForwarderConfigured, LsdbMoved, PlanReceived, Retired, SendPlan
 from dmssd.roles.messages import PLAN_CODEC, PlanAck
 from dmssd.roles.tp import AckReceived, ProcessorConfig, ProcessorConfigured, TopologyProcessor
+from dmssd.rules import traffic
+from dmssd.rules.authority import is_admin
 from dmssd.rules.meeting import Meetings
 from dmssd.rules.names import Names
 from dmssd.rules.paths import Paths
@@ -43,6 +45,7 @@ from dmssd.rules.processors import computes, forwarder_config, may_compute
 from dmssd.rules.relaying import control_routes
 from dmssd.rules.restarting import Restarts
 from dmssd.rules.statements import STATEMENTS_SINCE, TOPICS
+from dmssd.rules.traffic import SendTraffic, Traffic
 from dmssd.security.sessions import LinkPath, RoutedPath
 from dmssd.settings import NodeSettings
 from gossip import replica, swim
@@ -84,7 +87,7 @@ _MEMBER_NOTICES: dict[type, str] = {
     swim.MemberLeft: "member.left",
 }
 
-_TimedCore = Discovery | Adjacencies | LinkState | Swim | Replica | Forwarder | TopologyProcessor
+_TimedCore = Discovery | Adjacencies | LinkState | Swim | Replica | Forwarder | TopologyProcessor | Traffic
 
 
 class Node:
@@ -119,6 +122,9 @@ class Node:
             TopologyProcessor(me, lsdb, ProcessorConfig(policy=settings.mwt)) if computes(me, settings) else None
         )
         self.retiring: Forwarder | None = None  # gave up its role, and is taking its routes out of the kernel
+        self.traffic = Traffic(
+            me, stored.get(traffic.STORED_KEY), lsdb, self.speaks, lambda who: is_admin(self.linkstate, who)
+        )
         self.paths = Paths()
         self.meetings = Meetings(me, mesh)
         self.links: dict[int, LinkUp] = {}
@@ -185,9 +191,9 @@ class Node:
             held = linkstate.OriginationHeld(after(now, HOLD_ORIGINATION))
             self._pending += self.linkstate.handle(held, now)
         self._pending += self.swim.handle(swim.Started(), now)
-        self._pending += self.linkstate.handle(
-            linkstate.PrefixesSet(self.settings.prefixes + self.settings.announce), now
-        )
+        for said in self.traffic.handle(traffic.Began(), now):
+            self._perform(said, now)
+        self._pending += self.linkstate.handle(_reachable(self.settings), now)
         self._pending += self.replica.handle(replica.Started(), now)
 
     # Events from outside
@@ -244,6 +250,9 @@ class Node:
             self._pending += self.swim.handle(swim.LeaveRequested(), now)
             self._pending += self.linkstate.handle(linkstate.PrefixesSet(()), now)
             self._leaving = event.number
+        elif event.verb in traffic.VERBS:
+            asked = traffic.Asked(event.number, event.verb, event.arguments)
+            self._pending += self.traffic.handle(asked, now)
         else:
             self._out.append(Reply(event.number, error=f"this node knows no request {event.verb!r}"))
 
@@ -290,9 +299,9 @@ class Node:
             self.restarts.window = settings.liveness.daemon_missed_after
         if settings.swim != before.swim:
             self._pending += self.swim.handle(swim.Configured(settings.swim), now)
-        prefixes = settings.prefixes + settings.announce
-        if prefixes != before.prefixes + before.announce and self._leaving is None:
-            self._pending += self.linkstate.handle(linkstate.PrefixesSet(prefixes), now)
+        reachable = _reachable(settings)
+        if reachable != _reachable(before) and self._leaving is None:
+            self._pending += self.linkstate.handle(reachable, now)
         self._set_forwarder(before, now)
         self._set_processor(before, now)
         self._timed = self._cores()
@@ -371,6 +380,8 @@ class Node:
             self._pending += self.swim.handle(swim.Datagram(source, payload), now)
         elif channel == Channel.PLAN:
             self._on_plan_message(source, payload, now)
+        elif channel == Channel.TRAFFIC:
+            self._pending += self.traffic.handle(traffic.Heard(source, payload), now)
         elif channel == Channel.STATEMENT:
             self._pending += self.replica.handle(replica.Received(source, payload), now)
         else:
@@ -455,6 +466,9 @@ class Node:
             replica.Send: self._on_statement_send,
             replica.StatementsChanged: self._on_statements_changed,
             SendPlan: self._on_send_plan,
+            SendTraffic: self._on_send_traffic,
+            linkstate.DrainSet: self._on_traffic_set,
+            linkstate.MetricsSet: self._on_traffic_set,
         }
 
     def _told(self, action: object) -> Notice:
@@ -518,6 +532,12 @@ class Node:
 
     def _on_send_plan(self, action: SendPlan, now: Instant) -> None:
         self._send(action.to, Channel.PLAN, action.payload, now)
+
+    def _on_send_traffic(self, action: SendTraffic, now: Instant) -> None:
+        self._send(action.to, Channel.TRAFFIC, action.payload, now)
+
+    def _on_traffic_set(self, action: linkstate.DrainSet | linkstate.MetricsSet, now: Instant) -> None:
+        self._pending += self.linkstate.handle(action, now)
 
     def _on_member_up(self, action: swim.MemberUp, now: Instant) -> None:
         self.names.told(action.node, action.name)
@@ -636,3 +656,7 @@ class Node:
     def _send_cut(self, to: NodeId, path: LinkPath | RoutedPath, message: bytes, room: int) -> None:
         for piece in self._fragments.cut(message, room - 1):
             self._out.append(SendToPeer(to, path, bytes((Channel.FRAGMENT,)) + piece))
+
+
+def _reachable(settings: NodeSettings) -> linkstate.PrefixesSet:
+    return linkstate.PrefixesSet(settings.prefixes + settings.announce, settings.gateway)

@@ -9,6 +9,7 @@ from ipaddress import IPv6Address
 from typing import Any
 
 from dmssd.node import Node
+from dmssd.rules.conflicts import address_conflicts
 from dmssd.rules.finding import find_node, name_of
 from dmssd.rules.membership import expulsion_reasons
 from dmssd.secure import SecureNode
@@ -68,6 +69,7 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
         "roles": role_names(node),
         "rejected": dict(sorted(around.rejected.items())),
         "lsdb": {"origins": len(node.linkstate.lsdb)},
+        "draining": node.traffic.draining,
     }
 
 
@@ -84,6 +86,7 @@ def members(secure: SecureNode, around: Surroundings, arguments: Arguments, now:
             "incarnation": member.incarnation,
             "since_s": (now - member.since) // SECOND,
             "addresses": _addresses(node.linkstate.lsdb.get(member.node)),
+            "draining": _draining(node.linkstate.lsdb.get(member.node)),
         }
         for member in node.swim.members()
     ]
@@ -106,7 +109,13 @@ def network_global(secure: SecureNode, around: Surroundings, arguments: Argument
         if edge.weight
     ]
     nodes = [
-        {"node": origin.hex(), "name": lsa.name, "prefixes": [str(prefix) for prefix in lsa.prefixes]}
+        {
+            "node": origin.hex(),
+            "name": lsa.name,
+            "prefixes": [str(prefix) for prefix in lsa.prefixes],
+            "gateway": lsa.gateway or None,
+            "draining": lsa.draining,
+        }
         for origin, lsa in sorted(lsdb.items())
     ]
     nodes.sort(key=lambda row: (row["name"], row["node"]))
@@ -262,23 +271,52 @@ def interface(node: Node, link: int) -> str:
     return up.name if up else f"if{link}"
 
 
+def link_ends(node: Node, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The request ``metric`` with ids for the two names of its ``link``, ``A-B``; ``RequestError`` for a bad one.
+
+    Names may hold dashes, so every dash is tried as the one between the two.
+    """
+    text = str(arguments["link"])
+    fits: list[tuple[NodeId, NodeId]] = []
+    problem = RequestError(f"{text!r} is no link: give the names of two adjacent nodes as A-B")
+    for dash in (place for place, character in enumerate(text) if character == "-"):
+        try:
+            fits.append((find_node(node, text[:dash]), find_node(node, text[dash + 1 :])))
+        except RequestError as unknown:
+            problem = unknown
+    if len(fits) != 1:
+        raise RequestError(f"{text!r} may mean more than one link: give ids instead of names") if fits else problem
+    (a, b), metric = fits[0], arguments.get("metric")
+    return {"a": a.hex(), "b": b.hex(), "metric": metric}
+
+
 def role_names(node: Node) -> list[str]:
     """The roles that are switched on, sorted."""
     return sorted(name for name, role in (("fd", node.forwarder), ("tp", node.processor)) if role is not None)
 
 
 def _addresses(lsa: Lsa | None) -> list[str]:
-    return [str(prefix).rsplit("/", 1)[0] for prefix in lsa.prefixes] if lsa else []
+    return [str(prefix).rsplit("/", 1)[0] for prefix in lsa.prefixes if prefix.is_host] if lsa else []
+
+
+def _draining(lsa: Lsa | None) -> bool:
+    return lsa is not None and lsa.draining
+
+
+def _advertised(node: Node) -> dict[tuple[NodeId, int], int]:
+    """What this node's links cost as its LSA says, by neighbour and link."""
+    return {(adjacency.neighbour, adjacency.link): adjacency.metric for adjacency in node.linkstate.mine.adjacencies}
 
 
 def _neighbours(node: Node) -> list[dict[str, Any]]:
+    advertised = _advertised(node)
     rows = [
         {
             "node": state.node.hex(),
             "name": name_of(node, state.node),
             "interface": interface(node, state.link),
             "state": state.state,
-            "metric": state.metric,
+            "metric": advertised.get((state.node, state.link), state.metric),
             "rtt_ms": None if state.rtt_ns is None else round(state.rtt_ns / 1e6, 3),
         }
         for state in node.adjacencies.neighbours()
@@ -299,8 +337,13 @@ def _links(node: Node, neighbours: list[dict[str, Any]]) -> list[dict[str, Any]]
 def _plan(node: Node) -> dict[str, Any]:
     forwarder = node.forwarder
     if forwarder is None:
-        return {"source": "none", "routes": 0, "refused": 0}
-    return {"source": forwarder.plan_source, "routes": len(forwarder.wanted), "refused": forwarder.refused}
+        return {"source": "none", "routes": 0, "refused": 0, "filtered": 0}
+    return {
+        "source": forwarder.plan_source,
+        "routes": len(forwarder.wanted),
+        "refused": forwarder.refused,
+        "filtered": forwarder.filtered,
+    }
 
 
 def _reasons(node: Node, neighbours: list[dict[str, Any]]) -> list[str]:
@@ -311,6 +354,7 @@ def _reasons(node: Node, neighbours: list[dict[str, Any]]) -> list[str]:
         if member.state in (State.SUSPECT, State.DEAD):
             name = member.name or name_of(node, member.node)
             reasons.append(f"member {name} is {STATE_SHOWN[member.state]}; next: dmssd member list")
+    reasons += address_conflicts(node.linkstate.lsdb, node.me, lambda who: name_of(node, who))
     if node.forwarder is not None and node.forwarder.refused:
         reasons.append(
             f"the kernel refused {node.forwarder.refused} route writes, which are retried; next: dmssd event watch"

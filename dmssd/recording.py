@@ -95,7 +95,7 @@ RECORDED_TYPES: tuple[type, ...] = (
     Wake,
 )
 
-STORED_FOR_REPLAY = ("lsa-sequence", "incarnation", *STORED_KEYS)
+STORED_FOR_REPLAY = ("lsa-sequence", "incarnation", "traffic", *STORED_KEYS)
 """What of a node's disk its cores read; identity, tokens and membership stay where they are."""
 
 Recorded = RecordOpened | NodeBegan | Signed | Verified | Outcome | InnerEvent

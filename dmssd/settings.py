@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from gossip.swim import SwimConfig
 from routing.adjacency import AdjacencyConfig
+from routing.filter import RouteFilter
 from routing.lsa import Prefix
 
 ROLES = ("fd", "tp")
@@ -13,7 +14,8 @@ ROLES = ("fd", "tp")
 class NodeSettings:
     """``prefixes`` are the node's own addresses, ``announce`` what lies behind it.
 
-    ``tps`` are names (or hex ids) of the members that compute for all.
+    ``tps`` are names (or hex ids) of the members that compute for all; ``gateway`` is the preference of default routes
+    in ``announce``, 0 where there are none.
     """
 
     name: str
@@ -25,3 +27,5 @@ class NodeSettings:
     liveness: AdjacencyConfig = field(default_factory=AdjacencyConfig)
     swim: SwimConfig = field(default_factory=SwimConfig)
     announce: tuple[Prefix, ...] = ()
+    gateway: int = 0
+    filter: RouteFilter = RouteFilter()

@@ -43,7 +43,9 @@ from routing.flood import (
 )
 from routing.lsa import (
     ADJACENCIES_MAX,
+    FLAG_DRAINING,
     LSA_CODEC,
+    METRIC_MAX,
     PREFIXES_MAX,
     Adjacency,
     LinkNumber,
@@ -104,9 +106,13 @@ class FloodReceived:
 
 @dataclass(frozen=True, slots=True)
 class PrefixesSet:
-    """These prefixes are reachable at this node; replaces all before."""
+    """These prefixes are reachable at this node; replaces all before.
+
+    ``gateway``: the preference of default routes among them (``Lsa.gateway``).
+    """
 
     prefixes: tuple[Prefix, ...]
+    gateway: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,20 @@ class NameSet:
     """The node is called so from now on."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainSet:
+    """Whether others shall take every other way there is: all our links cost the most then (RFC 6987)."""
+
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSet:
+    """What our links to these neighbours cost, whatever their adjacencies say; replaces all before."""
+
+    metrics: Mapping[NodeId, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +180,8 @@ LinkStateEvent = (
     | FloodReceived
     | PrefixesSet
     | NameSet
+    | DrainSet
+    | MetricsSet
     | OriginationHeld
     | OriginsExpelled
     | ProofRenewed
@@ -215,6 +237,9 @@ class LinkState:
         self._lsdb = Lsdb()
         self._adjacent: dict[_AdjacencyKey, int] = {}  # metric
         self._prefixes: tuple[Prefix, ...] = ()
+        self._gateway = 0
+        self._draining = False
+        self._metrics: dict[NodeId, int] = {}  # by neighbour, over what adjacencies say
         self._peers: dict[NodeId, _Peer] = {}
         self._timers: Deadlines[_Timer] = Deadlines()
         self._contests: TokenBucket[NodeId] = TokenBucket(1.0, 5.0, 1)
@@ -278,8 +303,17 @@ class LinkState:
                 return self._on_neighbour_down(node, (node, link, remote_link))
             case FloodReceived(neighbour, payload):
                 return self._on_payload(neighbour, payload, now)
-            case PrefixesSet(prefixes):
+            case PrefixesSet(prefixes, gateway):
                 self._prefixes = tuple(sorted(set(prefixes)))[:PREFIXES_MAX]
+                self._gateway = gateway
+                self._stale = True
+                return []
+            case DrainSet(draining):
+                self._draining = draining
+                self._stale = True
+                return []
+            case MetricsSet(metrics):
+                self._metrics = dict(metrics)
                 self._stale = True
                 return []
             case NameSet(name):
@@ -342,10 +376,23 @@ class LinkState:
 
     def _compose(self, sequence: int) -> Lsa:
         adjacencies = sorted(
-            Adjacency(neighbour, link, remote_link, metric)
+            Adjacency(neighbour, link, remote_link, self._advertised(neighbour, metric))
             for (neighbour, link, remote_link), metric in self._adjacent.items()
         )
-        return Lsa(self._me, sequence, self._name, tuple(adjacencies), self._prefixes, protocol=PROTOCOL)
+        flags = FLAG_DRAINING if self._draining else 0
+        return Lsa(
+            self._me,
+            sequence,
+            self._name,
+            tuple(adjacencies),
+            self._prefixes,
+            flags,
+            PROTOCOL,
+            gateway=self._gateway,
+        )
+
+    def _advertised(self, neighbour: NodeId, metric: int) -> int:
+        return METRIC_MAX if self._draining else self._metrics.get(neighbour, metric)
 
     def _is_held(self, now: Instant) -> bool:
         if self._held_until is not None and (now >= self._held_until or self._has_recovered()):

@@ -6,9 +6,10 @@
     name         | the node's name, for people
     adjacencies  | one per usable link: neighbour, link, remote_link, metric
     prefixes     | what is reachable at this node, address and length
-    flags        | bit set, none defined yet
+    flags        | bit set: 1 the node is draining, for people (its metrics say it to everyone who computes)
     protocol     | the highest protocol that the origin speaks (:mod:`sansio.protocol`); 0.1.0 leaves it out
     attachments  | its links that are segments: link, own address there, seniority as speaker (:mod:`routing.segments`)
+    gateway      | preference of the default routes among ``prefixes``, 1..255, the greater the better; 0: none stated
 
 An adjacency counts only if both ends advertise it with each other's link numbers (OSPF's two-way check, RFC 2328
 16.1 (2b)): a link seen one way carries nothing. The proof beside the body (signature and certificates) is opaque
@@ -28,11 +29,14 @@ METRIC_MAX = 2**24 - 1
 ADJACENCIES_MAX = 256
 PREFIXES_MAX = 64
 ATTACHMENTS_MAX = 64
+PREFERENCE_MAX = 255
+FLAG_DRAINING = 1
 
 LinkNumber = NewType("LinkNumber", int)
 """A node's own number for one of its links: the kernel's interface index."""
 
 WireLinkNumber = Annotated[LinkNumber, msgspec.Meta(ge=1, lt=2**32)]
+Preference = Annotated[int, msgspec.Meta(ge=0, le=PREFERENCE_MAX)]
 Metric = Annotated[int, msgspec.Meta(ge=1, le=METRIC_MAX)]
 
 
@@ -47,6 +51,23 @@ class Prefix(msgspec.Struct, order=True, **WIRE):
         """From ``10.0.0.0/24`` or a plain address; ``ValueError`` where it is neither."""
         network = ipaddress.ip_network(text)
         return cls(network.network_address.packed, network.prefixlen)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is 0.0.0.0/0 or ::/0."""
+        return self.length == 0
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is one address."""
+        return self.length == 8 * len(self.network)
+
+    def holds(self, other: "Prefix") -> bool:
+        """Whether every address of ``other`` is one of this prefix."""
+        if len(self.network) != len(other.network) or self.length > other.length:
+            return False
+        shift = 8 * len(self.network) - self.length
+        return int.from_bytes(self.network, "big") >> shift == int.from_bytes(other.network, "big") >> shift
 
     def __str__(self) -> str:
         return f"{ipaddress.ip_address(self.network)}/{self.length}"
@@ -84,6 +105,12 @@ class Lsa(msgspec.Struct, **WIRE):
     flags: int = 0
     protocol: WireProtocol = PROTOCOL_FIRST
     attachments: Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=ATTACHMENTS_MAX)] = ()
+    gateway: Preference = 0
+
+    @property
+    def draining(self) -> bool:
+        """Whether the node has asked to be spared traffic that others can carry."""
+        return bool(self.flags & FLAG_DRAINING)
 
 
 class SignedLsa(msgspec.Struct, **WIRE):

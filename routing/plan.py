@@ -9,6 +9,7 @@ that a forwarder without a database can use it.
 
     Row        | forwarder | algorithm: see ALGORITHMS | entries, by origin | groups, in order of first use
     RowEntry   | origin | sequence | distance: sum of metrics | group: position in groups, -1 the forwarder | prefixes
+               | gateway: preference of the default routes among the prefixes
     group      | the NextHops of all shortest paths, sorted
     NextHop    | link: the forwarder's own number | neighbour | weight: share of the traffic, 1..256
 
@@ -28,11 +29,12 @@ from typing import Annotated
 import msgspec
 
 from routing.graph import Edge, Graph, from_lsdb
-from routing.lsa import PREFIXES_MAX, LinkNumber, Lsa, Prefix, WireLinkNumber
+from routing.lsa import PREFIXES_MAX, LinkNumber, Lsa, Preference, Prefix, WireLinkNumber
 from routing.mwt import SHORTEST, SPANNING, check_policy, minimum_weight
 from routing.pseudonode import topology
 from routing.spf import ShortestPaths, members, shortest_paths
 from sansio.ids import NodeId, WireNodeId
+from sansio.protocol import PROTOCOL_FIRST, common
 from sansio.wire import WIRE, Codec
 
 ALGORITHMS: Mapping[str, int] = {SHORTEST: 1, SPANNING: 2}
@@ -63,6 +65,7 @@ class RowEntry(msgspec.Struct, **WIRE):
     distance: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     group: Annotated[int, msgspec.Meta(ge=SELF_GROUP, lt=ENTRIES_MAX)]
     prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=PREFIXES_MAX)]
+    gateway: Preference = 0
 
 
 class Row(msgspec.Struct, **WIRE):
@@ -128,6 +131,8 @@ class Planner:
         self._lsas = dict(lsdb)
         self._whole = topology(self._lsas)
         self._algorithm = ALGORITHMS[policy] + (OVER_SEGMENTS if self._whole.pseudonodes else 0)
+        # 0.1.0 takes the nearest gateway whatever it prefers: where it takes part, so must all, or packets go round.
+        self._prefers = common(lsa.protocol for lsa in self._lsas.values()) > PROTOCOL_FIRST
         self._graph = self._whole
         if policy != SHORTEST:
             self._graph = self._whole.keeping(minimum_weight(self._whole, policy).kept)
@@ -161,7 +166,8 @@ class Planner:
                 numbers[hops] = len(groups)
                 groups.append(_group(members(hops, exits)))
             lsa = self._lsas[origin]
-            entries.append(RowEntry(origin, lsa.sequence, distance, numbers[hops], lsa.prefixes))
+            preference = lsa.gateway if self._prefers else 0
+            entries.append(RowEntry(origin, lsa.sequence, distance, numbers[hops], lsa.prefixes, preference))
         return Row(forwarder, self._algorithm, tuple(entries), tuple(groups))
 
     def next_hops(self, source: NodeId) -> dict[NodeId, NodeId]:

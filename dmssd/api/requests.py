@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from routing.lsa import METRIC_MAX
 from sansio.errors import RequestError
 
 PREFIX = "/v1"
@@ -102,6 +103,8 @@ REQUESTS: Mapping[str, Mapping[str, Argument]] = {
         "reason": Argument(_text),
         "withdraw": Argument(_flag),
     },
+    "drain": {"on": Argument(_flag, default=True)},
+    "metric": {"link": Argument(_text, required=True), "metric": Argument(_whole(1, METRIC_MAX))},
     "token": {
         "uses": Argument(_whole(1, TOKEN_USES_MAX), default=1),
         "ttl_s": Argument(_whole(1, TOKEN_TTL_S_MAX), default=600),

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("trace", "The way of packets to a node, hop by hop, with names."),
     "token": ("token", "Invitations into the mesh."),
     "member": ("member", "Who belongs to the mesh."),
+    "node": ("node", "This node: take it out of others' way, and back."),
     "network": ("network", "The graphs: global topology, MWT, SPT-ECMP."),
     "route": ("route", "What this node has programmed."),
     "guard": ("guard", "The nftables table that keeps this machine from being an open router."),

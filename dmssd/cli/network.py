@@ -9,6 +9,8 @@ import click
 from dmssd.cli.render import clean, number, plural, table
 from dmssd.cli.target import Target, complete_member, pass_target, shared_options
 
+SET_TIMEOUT_S = 20.0
+"""Longer than the daemon waits for the other end."""
 COMPUTE_MODULE = "dmssd.cli.compute"
 
 
@@ -62,8 +64,31 @@ def spt(target: Target, node: str | None) -> None:
     target.show(answer, lambda: _spt_text(answer))
 
 
+@network.command("set")
+@click.argument("link", metavar="A-B")
+@click.argument("what", type=click.Choice(["metric"]))
+@click.argument("metric", metavar="N|configured")
+@shared_options
+@pass_target
+def set_(target: Target, link: str, what: str, metric: str) -> None:
+    """What the links between two nodes cost, in both directions, from now on: dmssd network set A-B metric 50.
+
+    Kept by both until it is set again; "configured" goes back to what their configurations say. Needs the admin
+    capability for ends other than this node.
+    """
+    if metric != "configured" and not metric.isdecimal():
+        raise click.BadParameter(f"{metric!r} is neither a whole number nor the word configured", param_hint="N")
+    value = None if metric == "configured" else int(metric)
+    answer = target.client().post("metric", {"link": link, "metric": value}, SET_TIMEOUT_S)
+    said = f"costs {value}" if value is not None else "costs what its ends are configured with"
+    target.show(answer, lambda: f"{clean(link)} {said}, in both directions")
+
+
 def _global_text(answer: dict[str, Any]) -> str:
-    nodes = table(["node", "prefixes", "id"], [[one["name"], one["prefixes"], one["node"]] for one in answer["nodes"]])
+    nodes = table(
+        ["node", "prefixes", "id", "state"],
+        [[one["name"], one["prefixes"], one["node"], _node_state(one)] for one in answer["nodes"]],
+    )
     edges = table(
         ["from", "to", "link", "metric"],
         [[edge["from"], edge["to"], edge["link"], edge["metric"]] for edge in answer["edges"]],
@@ -75,6 +100,11 @@ def _global_text(answer: dict[str, Any]) -> str:
         rows = [[one["name"], ", ".join(one["speakers"]), len(one["members"]), one["members"]] for one in shared]
         parts.append(table(["segment", "speakers", "size", "members"], rows))
     return "\n\n".join([*parts, edges] if answer["edges"] else parts)
+
+
+def _node_state(one: dict[str, Any]) -> str:
+    gateway = [f"gateway {one['gateway']}"] if one.get("gateway") else []
+    return " ".join([*gateway, *(["draining"] if one.get("draining") else [])])
 
 
 def _mwt_text(answer: dict[str, Any]) -> str:

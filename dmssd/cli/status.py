@@ -55,6 +55,11 @@ def _counts(answer: dict[str, Any]) -> Iterator[tuple[str, object]]:
 
 def _abnormal(answer: dict[str, Any]) -> Iterator[str]:
     yield from answer["reasons"]
+    if answer.get("draining"):
+        yield "this node is draining: others send around it where they can; next: dmssd node undrain"
+    if answer["plan"].get("filtered"):
+        filtered = plural(answer["plan"]["filtered"], "announced prefix is", "announced prefixes are")
+        yield f"{filtered} kept out by [routes] of the configuration; next: dmssd network global"
     if not answer["links"]:
         yield "no link is in use: name interfaces under [[links]] in the configuration; next: dmssd config show"
     for link in answer["links"]:

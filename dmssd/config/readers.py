@@ -137,6 +137,18 @@ def _host_address(
     return str(address)
 
 
+def boolean(value: object, path: str) -> bool:
+    """``true`` or ``false``."""
+    if not isinstance(value, bool):
+        raise problem(path, "true or false", value)
+    return value
+
+
+def route_entry(value: object, path: str) -> str:
+    """A prefix, or the word ``default`` for 0.0.0.0/0 and ::/0 alone."""
+    return value if value == "default" and isinstance(value, str) else prefix(value, path)
+
+
 def prefix(value: object, path: str) -> str:
     """A prefix that a node can announce, in its normal form; a plain address is one of full length."""
     allowed = 'a prefix such as "10.1.0.0/16" or "fd00:1::/48"'

@@ -19,6 +19,7 @@ from dmssd.config.readers import (
     address4,
     address6,
     array,
+    boolean,
     integer,
     interface_glob,
     name,
@@ -27,17 +28,19 @@ from dmssd.config.readers import (
     own_name,
     prefix,
     required,
+    route_entry,
     setting,
     socket_path,
     table,
 )
-from routing.lsa import METRIC_MAX
+from routing.lsa import METRIC_MAX, PREFERENCE_MAX
 from sansio.errors import ConfigError
 
 ROLES = ("fd", "tp")
 MWT_POLICIES = ("shortest", "spanning")
 GUARD_POLICIES = ("strict", "links", "off")
 METRIC_DEFAULT = 10
+FILTER_MAX = 256
 ANNOUNCED_MAX = 60
 """Prefixes of one node: an LSA holds 64, four are left for its own addresses and default routes."""
 
@@ -109,6 +112,41 @@ class SwimSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """``[gateway]``: this node leads out of the mesh, and announces a default route. Not unless the table is there."""
+
+    preference: int = setting(100, integer(1, PREFERENCE_MAX))
+    """The mesh uses the most preferred gateways, of these the nearest; the others stand by. Raised, this one is used by
+    more nodes. While a node of version 0.1.0 is in the mesh, all use the nearest whatever its preference."""
+
+    ipv4: bool = setting(True, boolean)
+    """Announce 0.0.0.0/0."""
+
+    ipv6: bool = setting(True, boolean)
+    """Announce ::/0. Off where the uplink has no IPv6, else other nodes' IPv6 to the outside ends here."""
+
+    def __post_init__(self) -> None:
+        if not (self.ipv4 or self.ipv6):
+            raise ConfigError("gateway", "announces neither IPv4 nor IPv6: remove the table, or set one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """``[routes]``: what this node takes into its own table of that which others announce.
+
+    Of the entries that hold a prefix the longest decides. Denying what a member lies behind makes it unreachable from
+    here, and traffic of others that comes through here is lost too: filter on all nodes alike, or at the edge.
+    """
+
+    accept: tuple[str, ...] = setting((), array(route_entry, distinct=True, items_max=FILTER_MAX))
+    """Prefixes to take, ``["10.0.0.0/8", "fd00::/8"]``; ``default`` stands for default routes alone. None named:
+    everything; else nothing but these."""
+
+    deny: tuple[str, ...] = setting((), array(route_entry, distinct=True, items_max=FILTER_MAX))
+    """Prefixes to refuse, ``["default"]``. An entry in both lists denies."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordSettings:
     """``[record]``: keep every event that enters the node, for ``dmssd sim replay``. Off unless the table is there."""
 
@@ -161,6 +199,8 @@ class Config:
     """What this node may do: ``fd`` forward traffic, ``tp`` compute for others when ``mesh.tp`` names it. Without
     ``fd`` it programs no routes and enables no forwarding."""
 
+    gateway: GatewaySettings | None = setting(None, optional_table(GatewaySettings))
+    routes: RouteSettings = field(default_factory=RouteSettings, metadata={"read": table(RouteSettings)})
     record: RecordSettings | None = setting(None, optional_table(RecordSettings))
     mesh: MeshSettings = field(default_factory=MeshSettings, metadata={"read": table(MeshSettings)})
     links: tuple[LinkRule, ...] = setting((), array(table(LinkRule)))

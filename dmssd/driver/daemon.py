@@ -16,7 +16,7 @@ from typing import Any
 from dmssd import __version__
 from dmssd.api.events import EventHub, Subscription
 from dmssd.api.server import AdminServer
-from dmssd.config.schema import Config, plain
+from dmssd.config.schema import Config, RouteSettings, plain
 from dmssd.driver import clock
 from dmssd.driver.devices import DeviceSettings, KernelDevices
 from dmssd.driver.disk import Store
@@ -29,7 +29,7 @@ from dmssd.driver.systemd import Notifier
 from dmssd.driver.trace import trace
 from dmssd.driver.trials import Trials
 from dmssd.events import Notice, SettingsChanged
-from dmssd.queries import QUERIES, Surroundings
+from dmssd.queries import QUERIES, Surroundings, link_ends
 from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
 from dmssd.rules.confirming import STORED_KEY as TRIALS_KEY
 from dmssd.rules.confirming import Confirming, Undo
@@ -40,13 +40,14 @@ from dmssd.settings import NodeSettings
 from gossip import replica
 from gossip.swim import SwimConfig
 from routing.adjacency import AdjacencyConfig
+from routing.filter import RouteFilter
 from routing.lsa import Prefix
 from sansio.core import Rejected
 from sansio.errors import DmssdError, RequestError
 from sansio.instant import MILLISECOND, SECOND, Duration
 
 IDENTITY_KEY = "identity"
-STORED_KEYS = (MEMBERSHIP_KEY, "lsa-sequence", "incarnation", "tokens", *replica.STORED_KEYS)
+STORED_KEYS = (MEMBERSHIP_KEY, "lsa-sequence", "incarnation", "tokens", *replica.STORED_KEYS, "traffic")
 
 REASONS_MAX = 64
 """Distinct reasons of rejections that are counted apart; further ones are counted together."""
@@ -156,6 +157,8 @@ class Daemon:
                 return self._trials.confirm()
             case "undo":
                 return self._trials.undo()
+            case "metric":
+                arguments = link_ends(self.secure.node, arguments)
         return await self._runner.request(verb, arguments)
 
     def subscribe(self) -> Subscription:
@@ -282,11 +285,23 @@ def node_settings(config: Config) -> NodeSettings:
         ),
         swim=SwimConfig(period=Duration(config.swim.period_ms * MILLISECOND)),
         announce=_announced(config),
+        gateway=config.gateway.preference if config.gateway is not None else 0,
+        filter=_filter(config.routes),
     )
 
 
 def _announced(config: Config) -> tuple[Prefix, ...]:
-    return tuple(Prefix.parse(prefix) for prefix in config.announce)
+    gateway = config.gateway
+    defaults = [] if gateway is None else ["0.0.0.0/0"] * gateway.ipv4 + ["::/0"] * gateway.ipv6
+    return tuple(Prefix.parse(prefix) for prefix in (*config.announce, *defaults))
+
+
+def _filter(routes: RouteSettings) -> RouteFilter:
+    accept, deny = (
+        tuple(Prefix.parse(entry) for entry in entries if entry != "default")
+        for entries in (routes.accept, routes.deny)
+    )
+    return RouteFilter(accept, deny, "default" in routes.accept, "default" in routes.deny)
 
 
 def _device_settings(config: Config, identity: Identity) -> DeviceSettings:

@@ -142,17 +142,10 @@ def admitted(
 
 
 def _leading_to(prefix: Prefix, foreign: Sequence[tuple[Prefix, str]]) -> set[str]:
-    within = {interface for route, interface in foreign if _holds(prefix, route)}
-    around = [(route, interface) for route, interface in foreign if _holds(route, prefix)]
+    within = {interface for route, interface in foreign if prefix.holds(route)}
+    around = [(route, interface) for route, interface in foreign if route.holds(prefix)]
     longest = max((route.length for route, _ in around), default=0)
     return within | {interface for route, interface in around if route.length == longest > 0}
-
-
-def _holds(outer: Prefix, inner: Prefix) -> bool:
-    if len(outer.network) != len(inner.network) or outer.length > inner.length:
-        return False
-    shift = 8 * len(outer.network) - outer.length
-    return int.from_bytes(outer.network, "big") >> shift == int.from_bytes(inner.network, "big") >> shift
 
 
 def nft(transaction: str) -> str | None:

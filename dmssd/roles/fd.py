@@ -23,6 +23,7 @@ from dmssd.events import FibProgrammed, FibRead, Notice, ProgramFib
 from dmssd.roles.messages import PLAN_CODEC, PlanAck, PlanPush, row_digest
 from routing import fib
 from routing.fib import Gateway, Installed, Members
+from routing.filter import RouteFilter
 from routing.lsa import LinkNumber, Lsa, Prefix
 from routing.neighbours import NeighbourDown, NeighbourUp
 from routing.plan import ROW_CODEC, Planner, Row, acceptable
@@ -46,6 +47,7 @@ class ForwarderConfig:
     retry_first: Duration = Duration(100 * MILLISECOND)
     retry_max: Duration = Duration(5 * SECOND)
     policy: str = "shortest"
+    filter: RouteFilter = RouteFilter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Forwarder:
         self.plan_source = "none"
         self.refused = 0
         self._retired = False
+        self.filtered = 0
 
     def handle(self, event: ForwarderEvent, now: Instant) -> list[ForwarderAction]:
         """The core's door."""
@@ -167,7 +170,7 @@ class Forwarder:
             row = Planner(self._lsdb, config.policy).row(self._me)
             return [] if row is None or row == self.row else self._install(row, "self", now)
         self._check_at = self._check_at or after(now, config.plan_patience)
-        return []
+        return self._rewant(now)
 
     def _on_retired(self, now: Instant) -> list[ForwarderAction]:
         self._retired = True
@@ -229,7 +232,9 @@ class Forwarder:
     # The kernel
 
     def _rewant(self, now: Instant) -> list[ForwarderAction]:
-        self.wanted = wanted_routes(self.row, self._gateways) if self.row else {}
+        wanted = wanted_routes(self.row, self._gateways) if self.row else {}
+        self.wanted = {prefix: members for prefix, members in wanted.items() if self._config.filter.takes(prefix)}
+        self.filtered = len(wanted) - len(self.wanted)
         self._retry_at = None
         return self._reconcile(now)
 
@@ -290,22 +295,23 @@ class Forwarder:
 def wanted_routes(row: Row, gateways: Mapping[tuple[NodeId, LinkNumber], Gateway]) -> dict[Prefix, Members]:
     """What the kernel should hold for ``row``, given the adjacencies that are up.
 
-    A prefix that several origins announce goes to the nearest of them, to all of those at equal distance; one that no
-    usable gateway leads to is left out.
+    A prefix that several origins announce goes to the nearest of them, to all of those at equal distance, and a default
+    route to the nearest of those that are preferred most; one that no usable gateway leads to is left out.
     """
     groups = [
         {gateways[hop.neighbour, hop.link]: hop.weight for hop in group if (hop.neighbour, hop.link) in gateways}
         for group in row.groups
     ]
-    nearest: dict[Prefix, tuple[int, dict[Gateway, int]]] = {}
+    nearest: dict[Prefix, tuple[tuple[int, int], dict[Gateway, int]]] = {}
     for entry in row.entries:
         members = groups[entry.group] if entry.group >= 0 else {}
         for prefix in entry.prefixes:
-            distance, known = nearest.get(prefix, (entry.distance, {}))
-            if entry.distance < distance or prefix not in nearest:
-                nearest[prefix] = (entry.distance, members)
-            elif entry.distance == distance:
-                nearest[prefix] = (distance, known | members)
+            rank = (-entry.gateway if prefix.is_default else 0, entry.distance)
+            best, known = nearest.get(prefix, (rank, {}))
+            if rank < best or prefix not in nearest:
+                nearest[prefix] = (rank, members)
+            elif rank == best:
+                nearest[prefix] = (rank, known | members)
     return {prefix: tuple(sorted(members.items())) for prefix, (_, members) in nearest.items() if members}
 
 

@@ -25,5 +25,5 @@ def computes(me: NodeId, settings: NodeSettings) -> bool:
 def forwarder_config(settings: NodeSettings) -> ForwarderConfig:
     """How this node's Forwarder waits: not at all for plans that nobody computes."""
     if settings.tps:
-        return ForwarderConfig(policy=settings.mwt)
-    return ForwarderConfig(policy=settings.mwt, plan_patience=Duration(0))
+        return ForwarderConfig(policy=settings.mwt, filter=settings.filter)
+    return ForwarderConfig(policy=settings.mwt, plan_patience=Duration(0), filter=settings.filter)

@@ -28,7 +28,8 @@ Plant = Callable[[SecureNode], None]
 class MeshOptions:
     """``admitted``: all start as members of one mesh; else each founds its own and must join by token.
 
-    ``tape``: what records a daemon's events for a replay, asked for at each start.
+    ``tape``: what records a daemon's events for a replay, asked for at each start. ``adjust``: another configuration
+    for a machine than all have.
     """
 
     admitted: bool = True
@@ -36,6 +37,7 @@ class MeshOptions:
     quality: Quality = field(default_factory=Quality)
     plant: Plant | None = None
     tape: Callable[[Start], Tape | None] = lambda start: None
+    adjust: Callable[[int, NodeSettings], NodeSettings] = lambda number, settings: settings
 
 
 def quality_by_seed(seed: int) -> Quality:
@@ -58,6 +60,7 @@ def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
     def boot(start: Start) -> Daemon:
         machine = start.machine
         settings = NodeSettings(name=machine.name, prefixes=prefixes_of(machine.number), tps=tps)
+        settings = chosen.adjust(machine.number, settings)
         identity = identities[machine.number]
         tape = chosen.tape(start)
         tap = Tap(tape) if tape is not None else None

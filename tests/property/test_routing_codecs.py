@@ -50,6 +50,7 @@ lsas = st.builds(
     st.integers(-(2**31), 2**31),
     st.integers(1, 3),
     st.lists(attachments, max_size=3).map(tuple),
+    st.integers(0, 255),
 )
 signed_lsas = lsas.flatmap(
     lambda lsa: st.sampled_from([b"good", b"bad"]).map(

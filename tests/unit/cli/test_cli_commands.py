@@ -136,6 +136,10 @@ def test_an_error_sentence_that_quotes_another_machine_stays_one_clean_line(
         (["route", "list"], ("routes", {})),
         (["role", "list"], ("roles", {})),
         (["config", "show"], ("config", {})),
+        (["node", "drain"], ("drain", {"on": True})),
+        (["node", "undrain"], ("drain", {"on": False})),
+        (["network", "set", "a-b", "metric", "50"], ("metric", {"link": "a-b", "metric": 50})),
+        (["network", "set", "a-b", "metric", "configured"], ("metric", {"link": "a-b"})),
     ],
 )
 def test_each_command_asks_for_exactly_what_was_typed_and_prints_the_answer_as_json(
@@ -476,6 +480,9 @@ def test_a_lab_node_is_found_by_its_name_and_by_its_lab_where_that_is_needed(
         ["trace"],
         ["trace", "b", "--flow", "0"],
         ["network", "mwt", "--policy", "short"],
+        ["network", "set", "a-b", "metric", "-1"],
+        ["network", "set", "a-b", "metric", "cheap"],
+        ["network", "set", "a-b"],
         ["init"],
     ],
 )

@@ -9,9 +9,11 @@ from dmssd.roles.fd import (
     PlanReceived,
     Retired,
     SendPlan,
+    wanted_routes,
 )
 from dmssd.roles.messages import PLAN_CODEC, PlanAck, PlanPush, row_digest
 from routing.fib import DeleteRoute, Gateway, Installed, SetGroup, SetNexthop, SetRoute, applied
+from routing.filter import RouteFilter
 from routing.lsa import Adjacency, LinkNumber, Lsa, Prefix
 from routing.neighbours import NeighbourDown, NeighbourUp
 from routing.plan import ROW_CODEC, compute_row
@@ -228,3 +230,63 @@ def test_another_policy_makes_another_own_plan_although_no_sequence_number_moved
     assert [gateway.link for gateway, _ in fd.wanted[to_b]] == [20]
     settle(fd, fd.handle(ForwarderConfigured(ForwarderConfig(plan_patience=0, policy="spanning")), NOW))
     assert [gateway.link for gateway, _ in fd.wanted[to_b]] == [30]
+
+
+# Gateways and filters
+
+DEFAULT = Prefix.parse("0.0.0.0/0")
+
+
+def gateways(b=(2, 0), c=(2, 0), d=(2, 0)):
+    """The square with default routes at B, C (both next to A) and D: (protocol, preference) each, 0: none stated."""
+    lsdb = square()
+    for node, (protocol, preference) in ((B, b), (C, c), (D, d)):
+        fields = {name: getattr(lsdb[node], name) for name in lsdb[node].__struct_fields__}
+        fields |= {"prefixes": (*lsdb[node].prefixes, DEFAULT), "protocol": protocol, "gateway": preference}
+        lsdb[node] = Lsa(**fields)
+    fields = {name: getattr(lsdb[A], name) for name in lsdb[A].__struct_fields__}
+    lsdb[A] = Lsa(**fields | {"protocol": 2})
+    return lsdb
+
+
+def default_of(lsdb, *links):
+    known = {(node, link): Gateway(link, bytes(16)) for node, link in ((B, 20), (C, 30)) if link in (links or (20, 30))}
+    return [gateway.link for gateway, _ in wanted_routes(compute_row(lsdb, A), known).get(DEFAULT, ())]
+
+
+def test_the_most_preferred_gateway_is_used_though_another_is_nearer():
+    assert default_of(gateways(b=(2, 10), c=(2, 10), d=(2, 200))) == [20, 30]  # both ways to D
+    assert default_of(gateways(b=(2, 100), c=(2, 10), d=(2, 50))) == [20]
+
+
+def test_of_gateways_preferred_alike_the_nearest_are_used():
+    assert default_of(gateways(b=(2, 100), c=(2, 100), d=(2, 100))) == [20, 30]
+    assert default_of(gateways(b=(2, 100), c=(2, 50), d=(2, 100))) == [20]
+
+
+def test_while_a_node_of_the_first_version_is_there_all_use_the_nearest_gateway_alike():
+    assert default_of(gateways(b=(2, 10), c=(1, 0), d=(2, 200))) == [20, 30]
+
+
+def test_preference_is_about_default_routes_alone():
+    lsdb = gateways(b=(2, 10), d=(2, 200))
+    assert wanted_routes(compute_row(lsdb, A), {(B, 20): Gateway(20, bytes(16))})[Prefix.parse("10.0.0.2/32")]
+
+
+def test_a_filtered_prefix_is_not_programmed_and_counted():
+    fd = Forwarder(A, square(), ForwarderConfig(filter=RouteFilter(deny=(Prefix.parse("10.0.0.4/32"),))))
+    fd.handle(up(B, 20), NOW)
+    fd.handle(FibRead(Installed()), NOW)
+    fd.handle(push(square()), NOW)
+    assert sorted(map(str, fd.wanted)) == ["10.0.0.2/32"]
+    assert fd.filtered == 1
+
+
+def test_another_filter_takes_effect_at_once():
+    fd = forwarder(square())
+    settle(fd, fd.handle(push(square()), NOW))
+    to_d = Prefix.parse("10.0.0.4/32")
+    closed = ForwarderConfigured(ForwarderConfig(filter=RouteFilter(deny=(to_d,))))
+    assert DeleteRoute(to_d) in settle(fd, fd.handle(closed, NOW))
+    opened = settle(fd, fd.handle(ForwarderConfigured(ForwarderConfig()), NOW))
+    assert [o.prefix for o in opened if isinstance(o, SetRoute)] == [to_d]

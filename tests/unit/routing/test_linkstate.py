@@ -23,17 +23,19 @@ from routing.flood import (
 from routing.linkstate import (
     SEQUENCE_KEY,
     SIGNED_CODEC,
+    DrainSet,
     FloodReceived,
     LinkState,
     LinkStateAction,
     LinkStateConfig,
     LinkStateEvent,
     LsdbChanged,
+    MetricsSet,
     NameSet,
     PrefixesSet,
     SendFlood,
 )
-from routing.lsa import ADJACENCIES_MAX, LSA_CODEC, Adjacency, LinkNumber, Lsa, Prefix, SignedLsa
+from routing.lsa import ADJACENCIES_MAX, LSA_CODEC, METRIC_MAX, Adjacency, LinkNumber, Lsa, Prefix, SignedLsa
 from routing.neighbours import NeighbourDown, NeighbourUp
 from sansio.core import Persist, Rejected, Wake
 from sansio.ids import NodeId, node_id
@@ -161,6 +163,33 @@ def test_a_neighbour_up_is_advertised_at_once_and_later_ones_together() -> None:
     linkstate.handle(Wake(), after(start, Duration(50 * MILLISECOND)))
     assert linkstate.mine.sequence == sequence + 1
     assert [adjacency.neighbour for adjacency in linkstate.mine.adjacencies] == sorted([A, B, C])
+
+
+def test_a_draining_node_advertises_the_greatest_metric_on_every_link_and_says_why() -> None:
+    linkstate, now = ready(A, B)
+    assert not linkstate.mine.draining
+    linkstate.handle(MetricsSet({A: 3}), after(now, SECOND))
+    linkstate.handle(DrainSet(True), after(now, 2 * SECOND))
+    assert linkstate.mine.draining
+    assert [adjacency.metric for adjacency in linkstate.mine.adjacencies] == [METRIC_MAX, METRIC_MAX]
+    linkstate.handle(DrainSet(False), after(now, 3 * SECOND))
+    assert not linkstate.mine.draining
+    assert {one.neighbour: one.metric for one in linkstate.mine.adjacencies} == {A: 3, B: 10}
+
+
+def test_a_metric_set_for_a_neighbour_replaces_that_of_its_adjacencies_until_it_is_taken_back() -> None:
+    linkstate, now = ready(A, B)
+    actions = linkstate.handle(MetricsSet({A: 70, C: 5}), after(now, SECOND))
+    assert len(flooded(actions)) == 2
+    assert {one.neighbour: one.metric for one in linkstate.mine.adjacencies} == {A: 70, B: 10}
+    linkstate.handle(MetricsSet({}), after(now, 2 * SECOND))
+    assert {one.neighbour: one.metric for one in linkstate.mine.adjacencies} == {A: 10, B: 10}
+
+
+def test_a_gateways_preference_is_part_of_its_lsa() -> None:
+    linkstate, now = ready(A)
+    linkstate.handle(PrefixesSet((Prefix.parse("0.0.0.0/0"),), 200), after(now, SECOND))
+    assert (linkstate.mine.gateway, linkstate.mine.prefixes) == (200, (Prefix.parse("0.0.0.0/0"),))
 
 
 def test_nothing_is_originated_when_nothing_changed() -> None:
