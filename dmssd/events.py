@@ -10,7 +10,7 @@ from typing import Any
 
 from dmssd.settings import NodeSettings
 from routing.fib import FibOperation, Installed
-from routing.lsa import LinkNumber
+from routing.lsa import LinkNumber, Prefix
 from sansio.core import Persist, Rejected, Wake
 
 
@@ -64,6 +64,13 @@ class FibRead:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworksRead:
+    """The networks that this machine is on by itself: no address that the mesh gives out may be one of theirs."""
+
+    networks: tuple[Prefix, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """An admin request: ``verb`` and plain arguments; answered by exactly one ``Reply`` with the same number."""
 
@@ -79,7 +86,18 @@ class SettingsChanged:
     settings: NodeSettings
 
 
-NodeEvent = LinkUp | LinkDown | Datagram | EchoReplied | FibProgrammed | FibRead | SettingsChanged | Request | Wake
+NodeEvent = (
+    LinkUp
+    | LinkDown
+    | Datagram
+    | EchoReplied
+    | FibProgrammed
+    | FibRead
+    | NetworksRead
+    | SettingsChanged
+    | Request
+    | Wake
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +124,13 @@ class PinNeighbour:
 
     link: LinkNumber
     address: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAddresses:
+    """The node's own addresses, as /32 and /128, are these and no others from now on; routes start from them."""
+
+    addresses: tuple[Prefix, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +163,6 @@ class Halt:
     """The node has left on request: stop the daemon."""
 
 
-NodeAction = SendDatagram | SendEcho | PinNeighbour | ProgramFib | Persist | Reply | Notice | Rejected | Halt
+NodeAction = (
+    SendDatagram | SendEcho | PinNeighbour | SetAddresses | ProgramFib | Persist | Reply | Notice | Rejected | Halt
+)

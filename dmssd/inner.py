@@ -13,12 +13,14 @@ from dmssd.events import (
     Halt,
     LinkDown,
     LinkUp,
+    NetworksRead,
     Notice,
     PinNeighbour,
     ProgramFib,
     Reply,
     Request,
     SendEcho,
+    SetAddresses,
     SettingsChanged,
 )
 from dmssd.security.sessions import Path, RoutedPath
@@ -101,6 +103,7 @@ InnerEvent = (
     | SettingsChanged
     | MembersExpelled
     | ProofRenewed
+    | NetworksRead
     | Request
     | Wake
 )
@@ -147,6 +150,7 @@ InnerAction = (
     | SealedArrived
     | SendEcho
     | PinNeighbour
+    | SetAddresses
     | ProgramFib
     | StatementsChanged
     | Persist

@@ -23,12 +23,14 @@ from dmssd.events import (
     Halt,
     LinkDown,
     LinkUp,
+    NetworksRead,
     Notice,
     PinNeighbour,
     ProgramFib,
     Reply,
     Request,
     SendEcho,
+    SetAddresses,
     SettingsChanged,
 )
 from dmssd.fragments import Fragments
@@ -37,6 +39,7 @@ from dmssd.roles.fd import Forwarder, ForwarderConfigured, LsdbMoved, PlanReceiv
 from dmssd.roles.messages import PLAN_CODEC, PlanAck
 from dmssd.roles.tp import AckReceived, ProcessorConfig, ProcessorConfigured, TopologyProcessor
 from dmssd.rules import traffic
+from dmssd.rules.addresses import claim_config, heard, stated
 from dmssd.rules.authority import is_admin
 from dmssd.rules.meeting import Meetings
 from dmssd.rules.names import Names
@@ -44,19 +47,20 @@ from dmssd.rules.paths import Paths
 from dmssd.rules.processors import computes, forwarder_config, may_compute
 from dmssd.rules.relaying import control_routes
 from dmssd.rules.restarting import Restarts
-from dmssd.rules.statements import STATEMENTS_SINCE, TOPICS
+from dmssd.rules.statements import STATEMENTS_SINCE, TOPIC_ADDRESS, TOPICS
 from dmssd.rules.traffic import SendTraffic, Traffic
 from dmssd.security.sessions import LinkPath, RoutedPath
 from dmssd.settings import NodeSettings
 from gossip import replica, swim
 from gossip.replica import Replica
 from gossip.swim import Swim
-from routing import adjacency, control, discovery, linkstate, neighbours
+from routing import adjacency, claims, control, discovery, linkstate, neighbours
 from routing.adjacency import Adjacencies
+from routing.claims import AddressClaims
 from routing.control import ControlRouter
 from routing.discovery import Discovery
 from routing.linkstate import LinkState
-from routing.lsa import LinkNumber, Signer, Verifier
+from routing.lsa import LinkNumber, Prefix, Signer, Verifier
 from routing.neighbours import NeighbourDown, NeighbourRestarting, NeighbourUp
 from sansio.bounded import RecentTable
 from sansio.core import Persist, Rejected, Wake
@@ -79,7 +83,7 @@ PEERS_MAX = 16_384
 HOLD_ORIGINATION = Duration(3 * SECOND)
 """After a restart with routes in the kernel: how long the LSA that others hold of this node may stand unchanged."""
 
-_PASSED_ON = (ProgramFib, Persist, Rejected, Notice, Reply, Halt)
+_PASSED_ON = (SetAddresses, ProgramFib, Persist, Rejected, Notice, Reply, Halt)
 
 _MEMBER_NOTICES: dict[type, str] = {
     swim.MemberSuspected: "member.suspect",
@@ -87,7 +91,9 @@ _MEMBER_NOTICES: dict[type, str] = {
     swim.MemberLeft: "member.left",
 }
 
-_TimedCore = Discovery | Adjacencies | LinkState | Swim | Replica | Forwarder | TopologyProcessor | Traffic
+_TimedCore = (
+    Discovery | Adjacencies | LinkState | Swim | Replica | AddressClaims | Forwarder | TopologyProcessor | Traffic
+)
 
 
 class Node:
@@ -115,6 +121,7 @@ class Node:
         self.linkstate = LinkState(me, settings.name, signer, verifier, stored.get("lsa-sequence"), rng)
         self.control = ControlRouter(me)
         self.swim = Swim(me, settings.name, settings.swim, rng, stored.get("incarnation"), self.hops_to)
+        self.claims = AddressClaims(me, mesh, claim_config(settings))
         self.replica = Replica(me, mesh, *stating, rng, stored, TOPICS, self._stating_peers)
         lsdb = self.linkstate.lsdb
         self.forwarder = Forwarder(me, lsdb, forwarder_config(settings)) if "fd" in settings.roles else None
@@ -171,6 +178,11 @@ class Node:
             return self._hops[node]
         return 1 if self.paths.direct(node) else None
 
+    @property
+    def addresses(self) -> tuple[Prefix, ...]:
+        """The node's own addresses in the mesh."""
+        return self.claims.addresses
+
     def speaks(self, node: NodeId) -> int:
         """The highest protocol to use with ``node``: as its session settled, else as its LSA says, else the first."""
         if node == self.me:
@@ -182,7 +194,7 @@ class Node:
 
     def _cores(self) -> tuple[_TimedCore, ...]:
         optional = (self.forwarder, self.retiring, self.processor)
-        always = (self.discovery, self.adjacencies, self.linkstate, self.swim, self.replica)
+        always = (self.discovery, self.adjacencies, self.linkstate, self.swim, self.replica, self.claims)
         return (*always, *(core for core in optional if core is not None))
 
     def _start(self, first: InnerEvent, now: Instant) -> None:
@@ -193,7 +205,11 @@ class Node:
         self._pending += self.swim.handle(swim.Started(), now)
         for said in self.traffic.handle(traffic.Began(), now):
             self._perform(said, now)
-        self._pending += self.linkstate.handle(_reachable(self.settings), now)
+        # What was persisted first: the addresses of before are this node's still.
+        for claim in heard(self.replica, [each.key for each in self.replica.topic(TOPIC_ADDRESS)]):
+            self._pending += self.claims.handle(claim, now)
+        self._pending += self.claims.handle(claims.Started(), now)
+        self._announce(now)
         self._pending += self.replica.handle(replica.Started(), now)
 
     # Events from outside
@@ -212,10 +228,8 @@ class Node:
                 self._carry(path, payload, via, now)
             case PeerUp():
                 self._on_peer_up(event, now)
-            case LinkUp() | LinkDown():
-                self._on_link(event, now)
-            case FibProgrammed() | FibRead():
-                self._on_fib(event, now)
+            case LinkUp() | LinkDown() | FibProgrammed() | FibRead() | NetworksRead():
+                self._on_machine(event, now)
             case SettingsChanged(settings):
                 self._on_settings(settings, now)
             case replica.Publish() | inner.MembersExpelled() | inner.ProofRenewed():
@@ -230,6 +244,17 @@ class Node:
             due = core.deadline()
             if due is not None and due <= now:
                 self._pending += core.handle(Wake(), now)
+
+    def _on_machine(self, event: LinkUp | LinkDown | FibProgrammed | FibRead | NetworksRead, now: Instant) -> None:
+        match event:
+            case LinkUp() | LinkDown():
+                self._on_link(event, now)
+            case NetworksRead(networks):
+                self._pending += self.claims.handle(claims.NetworksRead(networks), now)
+            case FibProgrammed() | FibRead():
+                self._on_fib(event, now)
+            case _:
+                assert_never(event)
 
     def _on_link(self, event: LinkUp | LinkDown, now: Instant) -> None:
         told: neighbours.LinkUp | neighbours.LinkDown
@@ -248,6 +273,7 @@ class Node:
     def _on_request(self, event: Request, now: Instant) -> None:
         if event.verb == "leave":
             self._pending += self.swim.handle(swim.LeaveRequested(), now)
+            self._give_back(now)
             self._pending += self.linkstate.handle(linkstate.PrefixesSet(()), now)
             self._leaving = event.number
         elif event.verb in traffic.VERBS:
@@ -274,6 +300,11 @@ class Node:
         self._pending += self.swim.handle(swim.MembersExpelled(nodes), now)
         self._pending += self.replica.handle(replica.AuthorsRefused(nodes), now)
 
+    def _give_back(self, now: Instant) -> None:
+        for action in self.claims.handle(claims.GiveBack(), now):
+            self._perform(action, now)
+        self._pending += self.replica.handle(replica.PushNow(), now)
+
     def _on_left(self, action: swim.Left, now: Instant) -> None:
         # The members know; neighbours are told last, so that until then they carry the farewell.
         self._pending += self.adjacencies.handle(adjacency.Leaving(), now)
@@ -299,9 +330,9 @@ class Node:
             self.restarts.window = settings.liveness.daemon_missed_after
         if settings.swim != before.swim:
             self._pending += self.swim.handle(swim.Configured(settings.swim), now)
-        reachable = _reachable(settings)
-        if reachable != _reachable(before) and self._leaving is None:
-            self._pending += self.linkstate.handle(reachable, now)
+        if self._leaving is None:
+            self._pending += self.claims.handle(claims.ConfigSet(claim_config(settings)), now)
+            self._announce(now)
         self._set_forwarder(before, now)
         self._set_processor(before, now)
         self._timed = self._cores()
@@ -465,6 +496,9 @@ class Node:
             swim.Left: self._on_left,
             replica.Send: self._on_statement_send,
             replica.StatementsChanged: self._on_statements_changed,
+            replica.SetsEqual: self._on_sets_equal,
+            claims.PublishClaim: self._on_publish_claim,
+            claims.AddressesChosen: self._on_addresses_chosen,
             SendPlan: self._on_send_plan,
             SendTraffic: self._on_send_traffic,
             linkstate.DrainSet: self._on_traffic_set,
@@ -478,6 +512,10 @@ class Node:
                 return Notice("member.refuted", {"incarnation": incarnation})
             case control.Unreachable(destination):
                 return self._notice("control.unreachable", destination)
+            case claims.ClaimLost(block, to):
+                return self._notice("address.lost", to, block=str(block))
+            case claims.PoolFull(family):
+                return Notice("address.none_free", {"family": family})
             case _:
                 raise AssertionError(f"no one performs {action!r}")
 
@@ -519,7 +557,25 @@ class Node:
 
     def _on_statements_changed(self, action: replica.StatementsChanged, now: Instant) -> None:
         """Whom a topic concerns: inside, here; those that need keys, outside."""
-        self._out.append(action)
+        if action.topic == TOPIC_ADDRESS:
+            for event in heard(self.replica, action.keys):
+                self._pending += self.claims.handle(event, now)
+        else:
+            self._out.append(action)
+
+    def _on_sets_equal(self, action: replica.SetsEqual, now: Instant) -> None:
+        self._pending += self.claims.handle(claims.Compared(), now)
+
+    def _on_publish_claim(self, action: claims.PublishClaim, now: Instant) -> None:
+        self._pending += self.replica.handle(stated(action), now)
+
+    def _on_addresses_chosen(self, action: claims.AddressesChosen, now: Instant) -> None:
+        # The machine first: nobody shall be told of an address that is not there yet.
+        self._out.append(SetAddresses(action.addresses))
+        self._announce(now)
+
+    def _announce(self, now: Instant) -> None:
+        self._pending += self.linkstate.handle(_reachable(self.claims.addresses, self.settings), now)
 
     def _stating_peers(self) -> list[NodeId]:
         """Whom to exchange statements with."""
@@ -658,5 +714,5 @@ class Node:
             self._out.append(SendToPeer(to, path, bytes((Channel.FRAGMENT,)) + piece))
 
 
-def _reachable(settings: NodeSettings) -> linkstate.PrefixesSet:
-    return linkstate.PrefixesSet(settings.prefixes + settings.announce, settings.gateway)
+def _reachable(addresses: tuple[Prefix, ...], settings: NodeSettings) -> linkstate.PrefixesSet:
+    return linkstate.PrefixesSet(addresses + settings.announce, settings.gateway)

@@ -93,6 +93,24 @@ def members(secure: SecureNode, around: Surroundings, arguments: Arguments, now:
     return sorted(rows, key=lambda row: (row["name"], row["node"]))
 
 
+def addresses(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """Who claims which addresses of the mesh, and whether the claim holds, in order of name."""
+    node = secure.node
+    rows = [
+        {
+            "node": who.hex(),
+            "name": name_of(node, who),
+            "family": family,
+            "block": str(claim.block),
+            "configured": claim.fixed,
+            "generation": claim.generation,
+            "holds": holds,
+        }
+        for who, family, claim, holds in node.claims.claims()
+    ]
+    return sorted(rows, key=lambda row: (row["name"], row["node"], row["family"]))
+
+
 def network_global(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
     """The Global Topology: every link that both ends advertise, and the segments, each with one edge from a member."""
     node = secure.node
@@ -246,6 +264,7 @@ QUERIES: dict[str, Query] = {
     for query in (
         status,
         members,
+        addresses,
         network_global,
         network_mwt,
         network_spt,
@@ -355,8 +374,16 @@ def _reasons(node: Node, neighbours: list[dict[str, Any]]) -> list[str]:
             name = member.name or name_of(node, member.node)
             reasons.append(f"member {name} is {STATE_SHOWN[member.state]}; next: dmssd member list")
     reasons += address_conflicts(node.linkstate.lsdb, node.me, lambda who: name_of(node, who))
+    reasons += _address_reasons(node)
     if node.forwarder is not None and node.forwarder.refused:
         reasons.append(
             f"the kernel refused {node.forwarder.refused} route writes, which are retried; next: dmssd event watch"
         )
     return reasons
+
+
+def _address_reasons(node: Node) -> list[str]:
+    return [
+        f"no IPv{family} address is free for this node: widen mesh.pool4 on every node, or set address{family} here"
+        for family in node.claims.full
+    ]

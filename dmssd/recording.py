@@ -18,7 +18,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dmssd import inner
-from dmssd.events import EchoReplied, FibProgrammed, FibRead, LinkDown, LinkUp, Request, SettingsChanged
+from dmssd.events import (
+    EchoReplied,
+    FibProgrammed,
+    FibRead,
+    LinkDown,
+    LinkUp,
+    NetworksRead,
+    Request,
+    SettingsChanged,
+)
 from dmssd.inner import InnerAction, InnerEvent
 from dmssd.settings import NodeSettings
 from gossip.replica import STORED_KEYS, Publish
@@ -91,6 +100,7 @@ RECORDED_TYPES: tuple[type, ...] = (
     SettingsChanged,
     inner.MembersExpelled,
     inner.ProofRenewed,
+    NetworksRead,
     Request,
     Wake,
 )

@@ -21,6 +21,7 @@ from dmssd.events import (
     FibRead,
     LinkDown,
     LinkUp,
+    NetworksRead,
     NodeAction,
     NodeEvent,
     Notice,
@@ -87,6 +88,7 @@ class SecureNode:
         self._links: dict[int, LinkUp] = {}
         self._judge_again = True
         self._expelled: frozenset[NodeId] = frozenset()
+        self._networks: NetworksRead | None = None
         self.credentials = self._load_or_found(identity)
         self.sessions = Sessions(self.credentials, entropy)
         self.membership = Membership(self.credentials, settings.admins)
@@ -118,6 +120,9 @@ class SecureNode:
                 self._on_wake(now, out)
             case Request():
                 self._on_request(event, now, out)
+            case NetworksRead():
+                self._networks = event
+                self._inner(event, now, out)
             case EchoReplied() | FibProgrammed() | FibRead():
                 self._inner(event, now, out)
             case SettingsChanged(settings):
@@ -377,6 +382,8 @@ class SecureNode:
         self._remember(out)
         forwarder = self.node.forwarder
         self.node = self._new_node()
+        if self._networks is not None:
+            self._inner(self._networks, now, out)
         for link in list(self._links.values()):
             self._inner(link, now, out)
         if forwarder is not None and forwarder.installed is not None:

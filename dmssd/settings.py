@@ -15,7 +15,8 @@ class NodeSettings:
     """``prefixes`` are the node's own addresses, ``announce`` what lies behind it.
 
     ``tps`` are names (or hex ids) of the members that compute for all; ``gateway`` is the preference of default routes
-    in ``announce``, 0 where there are none.
+    in ``announce``, 0 where there are none. ``pool4`` and ``ula``: where an address of a family that ``prefixes`` has
+    none of is drawn from.
     """
 
     name: str
@@ -29,3 +30,5 @@ class NodeSettings:
     announce: tuple[Prefix, ...] = ()
     gateway: int = 0
     filter: RouteFilter = RouteFilter()
+    pool4: Prefix | None = None
+    ula: bool = True

@@ -49,6 +49,7 @@ from gossip.statements import (
     Parts,
     Push,
     ReplicaMessage,
+    Same,
     Stated,
     Statement,
     Summary,
@@ -146,7 +147,12 @@ class AuthorsRefused:
     authors: frozenset[NodeId]
 
 
-ReplicaEvent = Started | Received | Publish | MemberMet | AuthorsRefused | Wake
+@dataclass(frozen=True, slots=True)
+class PushNow:
+    """Let no news wait for other news: the node is about to go."""
+
+
+ReplicaEvent = Started | Received | Publish | MemberMet | AuthorsRefused | PushNow | Wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +171,14 @@ class StatementsChanged:
     keys: tuple[Key, ...]
 
 
-ReplicaAction = Send | StatementsChanged | Persist | Rejected
+@dataclass(frozen=True, slots=True)
+class SetsEqual:
+    """``node`` held the same set as we did a moment ago: what the mesh had stated is known here."""
+
+    node: NodeId
+
+
+ReplicaAction = Send | StatementsChanged | SetsEqual | Persist | Rejected
 
 
 class _StoredPart(msgspec.Struct, **WIRE):
@@ -244,6 +257,8 @@ class Replica:
                 return self._on_met(node, now)
             case AuthorsRefused(authors):
                 return self._on_refused(authors, now)
+            case PushNow():
+                return self._on_push_due()
             case Wake():
                 return self._on_wake(now)
             case _:
@@ -306,12 +321,14 @@ class Replica:
                 return self._on_push(source, statements, now)
             case Compare(digest):
                 if digest == self._table.digest:
-                    return []
+                    return [Send(source, REPLICA_CODEC.encode(Same()))]
                 return [Send(source, REPLICA_CODEC.encode(Parts(self._table.digests)))]
             case Parts(digests):
                 return self._on_parts(source, digests, now)
             case Summary():
                 return self._on_summary(source, message)
+            case Same():
+                return [SetsEqual(source)]
             case Want(ids):
                 found = [held for id_ in ids if (held := self._table.by_id(id_)) is not None]
                 return self._push(source, found)

@@ -18,6 +18,7 @@
     4    | Summary | part, entries (id, sequence, mark), low, high: all that the sender holds of one part with
          |         | low <= id <= high
     5    | Want    | ids: send me those
+    6    | Same    | nothing: answers a Compare where the sets are equal
 
 A message is one datagram, but for a Summary of a large part and a Push of one large statement.
 """
@@ -107,7 +108,11 @@ class Want(msgspec.Struct, tag=5, **WIRE):
     ids: Annotated[tuple[Number64, ...], msgspec.Meta(max_length=WANT_MAX)]
 
 
-ReplicaMessage = Push | Compare | Parts | Summary | Want
+class Same(msgspec.Struct, tag=6, **WIRE):
+    """Our sets are equal."""
+
+
+ReplicaMessage = Push | Compare | Parts | Summary | Want | Same
 
 STATED_CODEC: Codec[Stated] = Codec(Stated)
 STATEMENT_CODEC: Codec[Statement] = Codec(Statement)

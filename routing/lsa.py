@@ -52,6 +52,12 @@ class Prefix(msgspec.Struct, order=True, **WIRE):
         network = ipaddress.ip_network(text)
         return cls(network.network_address.packed, network.prefixlen)
 
+    @classmethod
+    def of(cls, address: bytes, length: int) -> "Prefix":
+        """The prefix of that length that ``address`` (4 or 16 bytes) lies in."""
+        shift = 8 * len(address) - length
+        return cls((int.from_bytes(address, "big") >> shift << shift).to_bytes(len(address), "big"), length)
+
     @property
     def is_default(self) -> bool:
         """Whether it is 0.0.0.0/0 or ::/0."""

@@ -69,6 +69,7 @@ class Argument:
 QUERIES: Mapping[str, tuple[str, Mapping[str, Argument]]] = {
     "/status": ("status", {}),
     "/members": ("members", {}),
+    "/addresses": ("addresses", {}),
     "/network/global": ("network_global", {}),
     "/network/mwt": ("network_mwt", {"policy": Argument(_choice("shortest", "spanning"))}),
     "/network/spt": ("network_spt", {"node": Argument(_text)}),

@@ -24,3 +24,17 @@ def list_(target: Target) -> None:
 
 def _row(one: dict[str, Any]) -> list[object]:
     return [one["name"], one["state"], duration(one["since_s"]), one["addresses"], one["node"]]
+
+
+@member.command()
+@shared_options
+@pass_target
+def addresses(target: Target) -> None:
+    """Which addresses of the mesh are whose."""
+    answer = target.client().get("addresses")
+    target.show(answer, lambda: table(["name", "block", "origin", "claim", "node"], map(_claim, answer)))
+
+
+def _claim(one: dict[str, Any]) -> list[object]:
+    origin = "configured" if one["configured"] else "drawn"
+    return [one["name"], one["block"], origin, "holds" if one["holds"] else "contested", one["node"]]

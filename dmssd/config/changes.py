@@ -12,7 +12,7 @@ from typing import Any
 from dmssd.config.readers import join
 from dmssd.config.schema import Config, plain
 
-LIVE = ("announce", "gateway", "routes", "roles", "mesh", "links", "liveness", "swim")
+LIVE = ("address4", "address6", "announce", "gateway", "routes", "roles", "mesh", "links", "liveness", "swim")
 """Tables and settings of :class:`~dmssd.config.schema.Config` that a running daemon takes."""
 
 NOW = "now"

@@ -24,6 +24,7 @@ NODE_ID_PATTERN = re.compile(r"[0-9a-fA-F]{40}")
 INTERFACE_GLOB_PATTERN = re.compile(r"[^\s/]{1,64}")
 SOCKET_PATH_BYTES_MAX = 107  # sun_path holds 108 with its closing zero (unix(7))
 SHOWN_CHARACTERS_MAX = 60
+POOL4_LENGTH_MIN, POOL4_LENGTH_MAX = 8, 30
 
 
 def setting(default: T, read: Reader[T]) -> T:
@@ -147,6 +148,22 @@ def boolean(value: object, path: str) -> bool:
 def route_entry(value: object, path: str) -> str:
     """A prefix, or the word ``default`` for 0.0.0.0/0 and ::/0 alone."""
     return value if value == "default" and isinstance(value, str) else prefix(value, path)
+
+
+def pool4(value: object, path: str) -> str | None:
+    """An IPv4 network that nodes draw addresses from, in its normal form."""
+    allowed = 'an IPv4 network of /8 to /30 such as "10.77.0.0/16"'
+    if not isinstance(value, str):
+        raise problem(path, allowed, value)
+    try:
+        network = ipaddress.IPv4Network(value)
+    except ValueError:
+        raise problem(path, allowed, value) from None
+    if not POOL4_LENGTH_MIN <= network.prefixlen <= POOL4_LENGTH_MAX:
+        raise problem(path, allowed, value)
+    if network.is_multicast or network.is_loopback or network.is_link_local or network.is_unspecified:
+        raise problem(path, f"{allowed} that nodes can own addresses of", value)
+    return str(network)
 
 
 def prefix(value: object, path: str) -> str:

@@ -26,6 +26,7 @@ from dmssd.config.readers import (
     one_of,
     optional_table,
     own_name,
+    pool4,
     prefix,
     required,
     route_entry,
@@ -72,6 +73,13 @@ class MeshSettings:
     admins: int = setting(3, integer(1, 64))
     """So many members, the first ones, may admit and expel others. Raised, more can help when one is lost, and more
     have to be trusted; lowered to 1, the founder alone can, until it grants others."""
+
+    pool4: str | None = setting(None, pool4)
+    """Where a node without ``address4`` draws its IPv4 address from: ``"10.77.0.0/16"``. Larger, new nodes meet fewer
+    taken addresses; none: such a node has no IPv4 address. No network that a member is on by itself."""
+
+    ula: bool = setting(True, boolean)
+    """Whether a node without ``address6`` draws an IPv6 block from the mesh's own unique local prefix (fd..., /48)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +188,10 @@ class Config:
     """UDP port of the mesh: the same on every node of a link."""
 
     address4: str | None = setting(None, address4)
-    """This node's own IPv4 address in the mesh, announced as a /32; none: not reachable over IPv4."""
+    """This node's own IPv4 address in the mesh, announced as a /32; none: one is drawn from ``mesh.pool4``."""
 
     address6: str | None = setting(None, address6)
-    """This node's own IPv6 address in the mesh, announced as a /128; none: not reachable over IPv6."""
+    """This node's own IPv6 address in the mesh, announced as a /128; none: one is drawn, unless ``mesh.ula`` is off."""
 
     announce: tuple[str, ...] = setting((), array(prefix, distinct=True, items_max=ANNOUNCED_MAX))
     """Prefixes that lie behind this node, for all others to send here: ``["10.1.0.0/16"]``. They are withdrawn when the

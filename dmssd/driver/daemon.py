@@ -54,6 +54,11 @@ REASONS_MAX = 64
 
 FLOW_MAX = 65_535
 
+_NO_ADDRESS = {
+    4: "set address4, or mesh.pool4 on every node, in the configuration",
+    6: "set address6, or mesh.ula = true, in the configuration",
+}
+
 _log = logging.getLogger("dmssd")
 
 
@@ -231,11 +236,11 @@ class Daemon:
         return {"destination": destination, "flow": traced.flow, "reached": traced.reached, "hops": hops}
 
     def _own_address(self, family: int) -> str:
-        config = self._reloader.config
-        address = config.address4 if family == 4 else config.address6
-        if address is None:
-            raise RequestError(f"this node has no IPv{family} address: set address{family} in its configuration")
-        return address
+        size = 4 if family == 4 else 16
+        for address in self.secure.node.addresses:
+            if len(address.network) == size:
+                return str(ip_address(address.network))
+        raise RequestError(f"this node has no IPv{family} address: {_NO_ADDRESS[family]}")
 
     def _destination(self, text: str, family: int) -> str:
         try:
@@ -287,6 +292,8 @@ def node_settings(config: Config) -> NodeSettings:
         announce=_announced(config),
         gateway=config.gateway.preference if config.gateway is not None else 0,
         filter=_filter(config.routes),
+        pool4=Prefix.parse(config.mesh.pool4) if config.mesh.pool4 else None,
+        ula=config.mesh.ula,
     )
 
 
@@ -309,8 +316,6 @@ def _device_settings(config: Config, identity: Identity) -> DeviceSettings:
     return DeviceSettings(
         port=config.port,
         links=_link_rules(config),
-        address4=ip_address(config.address4).packed if config.address4 else None,
-        address6=ip_address(config.address6).packed if config.address6 else None,
         hash_seed=int.from_bytes(digest, "big") or 1,
         guard=config.guard,
         announced=_announced(config),

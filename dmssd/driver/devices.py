@@ -18,7 +18,7 @@ from dmssd.driver.neighbours import NeighbourTable
 from dmssd.driver.netlink import NetlinkSocket
 from dmssd.driver.rtnetlink import Link
 from dmssd.driver.udp import UdpSocket
-from dmssd.events import LinkDown, LinkUp, NodeEvent, PinNeighbour, SendDatagram, SendEcho
+from dmssd.events import LinkDown, LinkUp, NetworksRead, NodeEvent, PinNeighbour, SendDatagram, SendEcho, SetAddresses
 from routing.fib import FibOperation, Installed
 from routing.lsa import LinkNumber, Prefix
 from sansio.errors import ConfigError
@@ -31,15 +31,13 @@ _log = logging.getLogger("dmssd")
 
 @dataclass(frozen=True, slots=True)
 class DeviceSettings:
-    """``address4`` and ``address6`` are packed; ``hash_seed`` (32 bits, not 0) should differ between nodes.
+    """``hash_seed`` (32 bits, not 0) should differ between nodes.
 
     ``guard`` is one of ``config.schema.GUARD_POLICIES``; ``announced`` are the prefixes that it lets through.
     """
 
     port: int
     links: tuple[LinkRule, ...]
-    address4: bytes | None
-    address6: bytes | None
     hash_seed: int
     guard: str = "strict"
     announced: tuple[Prefix, ...] = ()
@@ -58,7 +56,7 @@ class KernelDevices:
             opened.callback(self._udp.close)
             self._echo = EchoSocket()
             opened.callback(self._echo.close)
-            kernel = KernelSettings(self._netlink)
+            self._kernel = kernel = KernelSettings(self._netlink)
             self.guard = _guard(settings, self._netlink, kernel, store)
             if self.guard is not None:
                 opened.callback(self.guard.close)
@@ -68,12 +66,12 @@ class KernelDevices:
             # Before anything is switched on: a board must not be an open router for a moment.
             if problem := cover([link.name for link, _ in self._links.selected()]):
                 raise ConfigError("guard", f'{problem}, or set guard = "off" if a firewall of yours does its work')
-            addresses = [address for address in (settings.address4, settings.address6) if address is not None]
-            self.lacking = kernel.prepare_node(addresses, settings.hash_seed)
+            self.lacking = kernel.prepare_node([], settings.hash_seed)
             self._watch = FibWatch(self._netlink.port)
             opened.callback(self._watch.close)
             self._close = opened.pop_all().close
-        self._fib = KernelFib(self._netlink, settings.address4, settings.address6)
+        self._fib = KernelFib(self._netlink)
+        self._networks: tuple[Prefix, ...] | None = None
         self._neighbours = NeighbourTable(self._netlink)
         self._store = store
 
@@ -107,7 +105,7 @@ class KernelDevices:
 
     def start(self) -> Sequence[NodeEvent | FibSuspect]:
         """What the last daemon left in the table, then the links."""
-        return (FibSuspect(), *self._joined(self._links.read()))
+        return (FibSuspect(), *self._networks_changed(), *self._joined(self._links.read()))
 
     def send(self, action: SendDatagram) -> None:
         """By UDP."""
@@ -120,6 +118,16 @@ class KernelDevices:
     def pin(self, action: PinNeighbour) -> None:
         """By rtnetlink."""
         self._neighbours.pin(action.link, action.address)
+
+    def set_addresses(self, action: SetAddresses) -> None:
+        """By rtnetlink: the new ones first, then routes that start from them, then the old ones go."""
+        packed = [address.network for address in action.addresses]
+        self._kernel.add_addresses(packed)
+        by_size: dict[int, bytes] = {}
+        for address in packed:
+            by_size.setdefault(len(address), address)
+        self._fib.set_sources(by_size.get(4), by_size.get(16))
+        self._kernel.remove_addresses_but(packed)
 
     def program(self, operations: Sequence[FibOperation]) -> tuple[tuple[int, int], ...]:
         """By rtnetlink."""
@@ -138,13 +146,20 @@ class KernelDevices:
         read = self._links.receive()
         if read is None:
             return []
-        events = self._joined(read)
+        events = [*self._networks_changed(), *self._joined(read)]
         # After the link events: a repair made on LinkDown holds only nexthops that are alive, whatever else is stale.
         return [*events, FibSuspect()] if read.fib_suspect else events
 
     def links_fileno(self) -> int:
         """For the event loop."""
         return self._links.fileno()
+
+    def _networks_changed(self) -> list[NodeEvent | FibSuspect]:
+        networks = self._kernel.networks()
+        if networks == self._networks:
+            return []
+        self._networks = networks
+        return [NetworksRead(networks)]
 
     def _joined(self, read: LinksRead) -> list[NodeEvent | FibSuspect]:
         events: list[NodeEvent | FibSuspect] = []

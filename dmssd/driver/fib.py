@@ -27,15 +27,22 @@ class KernelFib:
         self._netlink = netlink
         self._sources = {4: address4, 16: address6}
         self._ids: set[int] = set()
-        self._prefixes: set[Prefix] = set()
+        self._routes: dict[Prefix, int] = {}  # -> group
 
     def read(self) -> Installed:
         """What the kernel holds of ours."""
         nexthops, groups = rtnetlink.nexthops(self._netlink)
         routes = rtnetlink.routes(self._netlink)
         self._ids = {*nexthops, *groups}
-        self._prefixes = set(routes)
+        self._routes = dict(routes)
         return Installed(nexthops, groups, routes)
+
+    def set_sources(self, address4: bytes | None, address6: bytes | None) -> None:
+        """Have routes start from these addresses, those that are there already too."""
+        before, self._sources = self._sources, {4: address4, 16: address6}
+        moved = {size for size, source in self._sources.items() if source != before[size]}
+        again = [SetRoute(prefix, group) for prefix, group in self._routes.items() if len(prefix.network) in moved]
+        self._netlink.write([self._message(route) for route in again])
 
     def perform(self, operations: Sequence[FibOperation]) -> tuple[tuple[int, int], ...]:
         """Perform a batch in order; (position, errno) of each operation refused.
@@ -75,7 +82,7 @@ class KernelFib:
     def _message(self, operation: FibOperation) -> Message:
         match operation:
             case SetRoute(prefix, group):
-                flags = _REPLACE if prefix in self._prefixes else _CREATE
+                flags = _REPLACE if prefix in self._routes else _CREATE
                 return rtnetlink.route_set(prefix, group, self._sources[len(prefix.network)], flags)
             case SetGroup(number, members):
                 return rtnetlink.group_set(number, members, _REPLACE if number in self._ids else _CREATE)
@@ -91,11 +98,11 @@ class KernelFib:
     def _remember(self, operation: FibOperation) -> None:
         match operation:
             case SetRoute():
-                self._prefixes.add(operation.prefix)
+                self._routes[operation.prefix] = operation.group
             case SetGroup() | SetNexthop():
                 self._ids.add(operation.id)
             case DeleteRoute():
-                self._prefixes.discard(operation.prefix)
+                self._routes.pop(operation.prefix, None)
             case DeleteNexthop():
                 self._ids.discard(operation.id)
             case _:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from dmssd.driver import rtnetlink
 from dmssd.driver.netlink import NetlinkSocket
-from routing.lsa import LinkNumber
+from routing.fib import FIB_PROTOCOL
+from routing.lsa import LinkNumber, Prefix
 from sansio.errors import ConfigError
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
@@ -88,7 +89,7 @@ class KernelSettings:
             raise ConfigError("kernel", "has no IPv6: enable it (links are addressed by IPv6 link-local addresses)")
         ensure("0", "net", "ipv6", "conf", "lo", "disable_ipv6")
         seeded = ensure(str(hash_seed), "net", "ipv4", "fib_multipath_hash_seed")
-        self._add_addresses(addresses)
+        self.add_addresses(addresses)
         return [] if seeded else ["net/ipv4/fib_multipath_hash_seed"]
 
     def forwards_ipv6(self) -> bool:
@@ -127,14 +128,33 @@ class KernelSettings:
         held = rtnetlink.addresses(self._netlink, socket.AF_INET6)
         return any(address.link == link and address.is_link_local for address in held)
 
-    def _add_addresses(self, addresses: Sequence[bytes]) -> None:
+    def add_addresses(self, addresses: Sequence[bytes]) -> None:
+        """Have these addresses of the node's own on ``lo``, unless some interface has them already."""
         self._netlink.request(rtnetlink.link_switched_on(_LOOPBACK), "switching lo on")
-        present = {
-            address.packed
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for address in rtnetlink.addresses(self._netlink, family)
-        }
+        present = {address.packed for address in self._addresses()}
         for packed in addresses:
             if packed not in present:
                 message = rtnetlink.address_added(_LOOPBACK, packed)
                 self._netlink.request(message, "adding the node's address to lo", accept=(errno.EEXIST,))
+
+    def remove_addresses_but(self, addresses: Sequence[bytes]) -> None:
+        """Take off ``lo`` what this or an earlier daemon put there, but for these."""
+        for address in self._addresses():
+            ours = address.link == _LOOPBACK and address.protocol == FIB_PROTOCOL
+            if ours and address.packed not in addresses:
+                gone = (errno.EADDRNOTAVAIL,)
+                message = rtnetlink.address_deleted(_LOOPBACK, address.packed)
+                self._netlink.request(message, "taking an address off lo", accept=gone)
+
+    def networks(self) -> tuple[Prefix, ...]:
+        """The networks that this machine is on by itself: those of its addresses, but for the node's own."""
+        found = {
+            Prefix.of(address.packed, address.length)
+            for address in self._addresses()
+            if not address.is_link_local and address.link != _LOOPBACK
+        }
+        return tuple(sorted(found))
+
+    def _addresses(self) -> list[rtnetlink.Address]:
+        families = (socket.AF_INET, socket.AF_INET6)
+        return [address for family in families for address in rtnetlink.addresses(self._netlink, family)]

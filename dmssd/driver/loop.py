@@ -39,6 +39,7 @@ from dmssd.events import (
     Request,
     SendDatagram,
     SendEcho,
+    SetAddresses,
 )
 from routing.fib import FibOperation, Installed
 from sansio.core import Persist, Rejected, Wake
@@ -98,6 +99,9 @@ class Devices(Protocol):
 
     def pin(self, action: PinNeighbour) -> None:
         """Confirm a neighbour entry."""
+
+    def set_addresses(self, action: SetAddresses) -> None:
+        """Have these addresses of the node's own and no others that an earlier one set."""
 
     def program(self, operations: Sequence[FibOperation]) -> tuple[tuple[int, int], ...]:
         """Perform forwarding table operations; (position, errno) of those refused."""
@@ -235,6 +239,10 @@ class Runner:
                 self._devices.echo(action)
             case PinNeighbour():
                 self._devices.pin(action)
+            case SetAddresses():
+                self._devices.set_addresses(action)
+                # The kernel takes routes along that started from an address which has gone.
+                return (FibSuspect(),)
             case ProgramFib():
                 return self._program(action)
             case Persist():

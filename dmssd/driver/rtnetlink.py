@@ -48,7 +48,7 @@ _GROUP_MEMBER = struct.Struct("=IBBH")
 _MULTIPATH_HOP = struct.Struct("=HBBi")
 
 _IFLA_IFNAME = 3
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_NH_ID = 1, 4, 6, 7, 9, 30
 _NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_GATEWAY = 1, 2, 5, 6
@@ -80,6 +80,8 @@ class Address:
     link: LinkNumber
     packed: bytes
     usable: bool
+    length: int
+    protocol: int  # who made it, 0 where nobody said (or before Linux 5.18)
 
     @property
     def is_link_local(self) -> bool:
@@ -124,20 +126,29 @@ def addresses(netlink: NetlinkSocket, family: int) -> list[Address]:
     """Every address of a family (``socket.AF_INET`` or ``AF_INET6``)."""
     found: list[Address] = []
     for body in netlink.dump(Message(RTM_GETADDR, _IFADDR.pack(family, 0, 0, 0, 0))):
-        _, _, low_flags, _, index = _IFADDR.unpack_from(body)
+        _, length, low_flags, _, index = _IFADDR.unpack_from(body)
         values = attributes(body, _IFADDR.size)
         packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
         flags = struct.unpack("=I", values[_IFA_FLAGS])[0] if _IFA_FLAGS in values else low_flags
         if packed:
-            found.append(Address(LinkNumber(index), packed, not flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)))
+            usable = not flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)
+            protocol = values.get(_IFA_PROTO, b"\0")[0]
+            found.append(Address(LinkNumber(index), packed, usable, length, protocol))
     return found
 
 
 def address_added(link: LinkNumber, packed: bytes) -> Message:
-    """A host address (/32 or /128) on an interface, without duplicate detection."""
+    """A host address (/32 or /128) on an interface, without duplicate detection, marked as ours."""
     header = _IFADDR.pack(_family(packed), 8 * len(packed), _IFA_F_NODAD if len(packed) == 16 else 0, 0, link)
     body = header + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
+    body += attribute(_IFA_PROTO, bytes((FIB_PROTOCOL,)))
     return Message(RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def address_deleted(link: LinkNumber, packed: bytes) -> Message:
+    """Take a host address (/32 or /128) off an interface."""
+    header = _IFADDR.pack(_family(packed), 8 * len(packed), 0, 0, link)
+    return Message(RTM_DELADDR, header + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed))
 
 
 # Neighbours

@@ -188,9 +188,9 @@ class Table:
 
 
 def link_local(lab: Lab, node: str, interface: str) -> str:
-    """The link-local address of an interface; for one that has carrier."""
+    """The link-local address of an interface; empty for one that has none, being down."""
     found = ip_json(lab, node, "-6", "addr", "show", "dev", interface, "scope", "link")
-    return str(found[0]["addr_info"][0]["local"])
+    return str(found[0]["addr_info"][0]["local"]) if found else ""
 
 
 def linked(lab: Lab, node: str) -> bool:

@@ -57,6 +57,16 @@ class Node:
         return self.spaces.run(self.name, "ping", "-n", "-c", "1", "-W", "2", address).returncode == 0
 
 
+def test_routes_start_from_another_address_once_the_node_has_another(line: dict[str, "Node"]) -> None:
+    west, to = line["west"], Prefix.parse("10.5.0.2/32")
+    west.want({to: ((west.gateway("m0", "middle", "w0"), 1),)})
+    west.spaces.ip("west", "addr", "add", "10.5.0.77/32", "dev", "lo")
+    west.fib.set_sources(ip_address("10.5.0.77").packed, ip_address("fd05::1").packed)
+    (route,) = west.spaces.ip_json("west", "route", "show", "proto", "201")
+    assert route["prefsrc"] == "10.5.0.77"
+    assert west.fib.read().routes.keys() == {to}
+
+
 @pytest.fixture
 def line() -> Iterator[dict[str, Node]]:
     with Namespaces("west", "middle", "east") as spaces:

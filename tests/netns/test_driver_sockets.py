@@ -20,8 +20,8 @@ from dmssd.driver.loop import FibSuspect
 from dmssd.driver.neighbours import NeighbourTable
 from dmssd.driver.netlink import NetlinkSocket
 from dmssd.driver.udp import DRAIN_MAX, UdpSocket
-from dmssd.events import Datagram, EchoReplied, LinkDown, LinkUp, SendDatagram
-from routing.lsa import LinkNumber
+from dmssd.events import Datagram, EchoReplied, LinkDown, LinkUp, NetworksRead, SendDatagram, SetAddresses
+from routing.lsa import LinkNumber, Prefix
 from sansio.errors import ConfigError
 from tests.netns.kernel import Namespaces
 
@@ -334,12 +334,12 @@ def test_an_address_that_another_interface_has_is_not_added_again(pair: Namespac
 
 def test_all_devices_open_together_tell_how_things_stand_and_carry_datagrams(pair: Namespaces, tmp_path: Path) -> None:
     store = Store(tmp_path / "state")
-    settings = DeviceSettings(PORT, (LinkRule("mesh*", 7),), ip_address("10.5.0.1").packed, None, 99)
+    settings = DeviceSettings(PORT, (LinkRule("mesh*", 7),), 99)
     settle(pair, "mesh0")
     devices = pair.inside("here", lambda: KernelDevices(settings, store))
     try:
         link = number(pair, "here")
-        assert list(devices.start()) == [FibSuspect(), LinkUp(link, "mesh0", 7)]
+        assert list(devices.start()) == [FibSuspect(), NetworksRead(()), LinkUp(link, "mesh0", 7)]
         there = joined(pair, "there")
         devices.send(SendDatagram(link, None, b"hello"))
         assert next_of(there) == [Datagram(number(pair, "there"), pair.link_local("here", "mesh0"), b"hello")]
@@ -357,11 +357,50 @@ def test_all_devices_open_together_tell_how_things_stand_and_carry_datagrams(pai
         store.close()
 
 
+def test_own_addresses_come_and_go_and_foreign_ones_stay(pair: Namespaces, tmp_path: Path) -> None:
+    def on_lo() -> set[str]:
+        found = pair.ip_json("here", "addr", "show", "dev", "lo")
+        return {each["local"] for entry in found for each in entry["addr_info"] if each["scope"] == "global"}
+
+    pair.ip("here", "addr", "add", "10.9.9.9/32", "dev", "lo")
+    store = Store(tmp_path / "state")
+    devices = pair.inside("here", lambda: KernelDevices(DeviceSettings(PORT, (LinkRule("mesh*", 7),), 99), store))
+    try:
+        devices.set_addresses(SetAddresses((Prefix.parse("10.5.0.1"), Prefix.parse("fd05::1"))))
+        assert on_lo() == {"10.9.9.9", "10.5.0.1", "fd05::1"}
+        devices.set_addresses(SetAddresses((Prefix.parse("10.5.0.2"), Prefix.parse("fd05::1"))))
+        assert on_lo() == {"10.9.9.9", "10.5.0.2", "fd05::1"}
+        devices.set_addresses(SetAddresses(()))
+        assert on_lo() == {"10.9.9.9"}
+    finally:
+        devices.close()
+        store.close()
+
+
+def test_the_machines_own_networks_are_told_and_told_again_when_they_change(pair: Namespaces, tmp_path: Path) -> None:
+    pair.ip("here", "addr", "add", "192.168.7.20/24", "dev", "other0")
+    store = Store(tmp_path / "state")
+    devices = pair.inside("here", lambda: KernelDevices(DeviceSettings(PORT, (LinkRule("mesh*", 7),), 99), store))
+    try:
+        devices.set_addresses(SetAddresses((Prefix.parse("10.5.0.1"),)))
+        assert NetworksRead((Prefix.parse("192.168.7.0/24"),)) in devices.start()
+        while devices.link_changes():
+            pass
+        pair.ip("here", "addr", "add", "172.16.5.1/30", "dev", "other0")
+        (source, *_) = devices.sources()
+        assert readable(source.fileno())
+        told = NetworksRead((Prefix.parse("172.16.5.0/30"), Prefix.parse("192.168.7.0/24")))
+        assert told in source.receive()[0]
+    finally:
+        devices.close()
+        store.close()
+
+
 def test_missing_capabilities_are_named_before_anything_is_touched(pair: Namespaces) -> None:
     code = (
         "import sys; from dmssd.driver.devices import *\n"
         "from sansio.errors import ConfigError\n"
-        "try: KernelDevices(DeviceSettings(4747, (), None, None, 1), None)\n"
+        "try: KernelDevices(DeviceSettings(4747, (), 1), None)\n"
         "except ConfigError as problem: sys.exit(str(problem))"
     )
     command = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw", "--", sys.executable, "-c", code)

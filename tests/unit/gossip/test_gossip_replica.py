@@ -13,9 +13,11 @@ from gossip.replica import (
     AuthorsRefused,
     Key,
     Publish,
+    PushNow,
     Received,
     Replica,
     Send,
+    SetsEqual,
     Started,
     StatementsChanged,
 )
@@ -328,6 +330,24 @@ def test_news_goes_to_a_few_members_however_many_there_are():
     core.handle(Publish("t", b"s", b"x"), Instant(0))
     sent = [action for action in core.handle(Wake(), after(Instant(0), SECOND)) if isinstance(action, Send)]
     assert len({send.to for send in sent}) == FANOUT
+
+
+def test_who_is_about_to_go_pushes_its_news_at_once():
+    core = alone()
+    core.handle(Publish("t", b"s", b""), Instant(0))
+    sent = [action.to for action in core.handle(PushNow(), Instant(0)) if isinstance(action, Send)]
+    assert sorted(sent) == sorted((OTHER, THIRD))
+    assert core.handle(PushNow(), Instant(0)) == []
+
+
+def test_members_with_equal_sets_say_so_and_each_learns_it():
+    asker, asked = alone(), alone()
+    [compare] = [action for action in asker.handle(Wake(), after(Instant(0), 100 * SECOND)) if isinstance(action, Send)]
+    [answer] = asked.handle(Received(OTHER, compare.payload), Instant(0))
+    assert asker.handle(Received(compare.to, answer.payload), Instant(0)) == [SetsEqual(compare.to)]
+    asked.handle(Publish("t", b"s", b"x"), Instant(0))
+    [differs] = asked.handle(Received(OTHER, compare.payload), Instant(0))
+    assert not any(isinstance(each, SetsEqual) for each in asker.handle(Received(OTHER, differs.payload), Instant(0)))
 
 
 # Refused authors
