@@ -12,7 +12,7 @@ def test_a_random_world_is_safe_under_faults_and_heals(seed):
     command, report, _ = run_seed(seed, NODES, SECONDS, FAULTS, None)
     findings = "\n".join(map(str, report.findings))
     assert not report.findings, f"{findings}\nrepeat with: {command}"
-    assert len(report.plan) == FAULTS
+    assert len(report.plan) == FAULTS + 1  # and a clock
     assert report.cold_start_s is not None
     assert report.healed_s is not None
 
