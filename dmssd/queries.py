@@ -12,6 +12,7 @@ from dmssd.node import Node
 from dmssd.rules.conflicts import address_conflicts
 from dmssd.rules.finding import find_node, name_of
 from dmssd.rules.membership import expulsion_reasons
+from dmssd.rules.waiting import petitions
 from dmssd.secure import SecureNode
 from gossip.members import State
 from routing.lsa import Lsa
@@ -58,6 +59,7 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
         "mesh": node.mesh.hex(),
         "mesh_name": secure.mesh_name,
         "admin": secure.membership.is_admin,
+        "waiting": len(pending(secure, around, {}, now)),
         "version": around.version,
         "uptime_s": (now - around.started) // SECOND,
         "verdict": "degraded" if reasons else "ok",
@@ -257,6 +259,16 @@ def greeters(secure: SecureNode, around: Surroundings, arguments: Arguments, now
     return sorted(rows, key=lambda row: (row["name"], row["interface"]))
 
 
+def pending(secure: SecureNode, around: Surroundings, arguments: Arguments, now: Instant) -> Json:
+    """Who waits to be admitted, at whichever member, in order of id."""
+    node = secure.node
+    return [
+        {"node": each.node.hex(), "name": each.waiting.name, "via": name_of(node, each.via)}
+        for each in petitions(node.replica)
+        if secure.membership.offered(each.node, node.replica) is None
+    ]
+
+
 Query = Callable[[SecureNode, Surroundings, Arguments, Instant], Json]
 
 QUERIES: dict[str, Query] = {
@@ -273,6 +285,7 @@ QUERIES: dict[str, Query] = {
         config,
         guard,
         greeters,
+        pending,
     )
 }
 

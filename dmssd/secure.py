@@ -36,11 +36,24 @@ from dmssd.recording import STORED_FOR_REPLAY, NodeBegan, Tap
 from dmssd.rules.admission import Admission, AdmissionAction
 from dmssd.rules.finding import find_node, name_of
 from dmssd.rules.membership import Membership
+from dmssd.rules.waiting import APPROVALS_KEY
 from dmssd.security import sessions
-from dmssd.security.acts import TOPIC_ADMIT, TOPIC_EXPEL
+from dmssd.security.acts import MEMBERSHIP_TOPICS, TOPIC_EXPEL
 from dmssd.security.admission import JOIN_CODEC, Expelled
-from dmssd.security.certificate import Credentials, checked_name, found, own_certificate, rename_mesh
-from dmssd.security.identity import Identity
+from dmssd.security.certificate import (
+    CAPABILITY_ADMIN,
+    CAPABILITY_RECOVERY,
+    Credentials,
+    Subject,
+    checked_name,
+    found,
+    issue,
+    new_serial,
+    own_certificate,
+    rename_mesh,
+)
+from dmssd.security.identity import SEED_BYTES, Identity
+from dmssd.security.recovery import RECOVERY_NAME, RecoveryKey
 from dmssd.security.sessions import LinkPath, Sessions
 from dmssd.security.signer import PROOF_CODEC, STATEMENT_CONTEXT, MeshSigner, MeshVerifier
 from dmssd.settings import NodeSettings
@@ -92,7 +105,8 @@ class SecureNode:
         self.credentials = self._load_or_found(identity)
         self.sessions = Sessions(self.credentials, entropy)
         self.membership = Membership(self.credentials, settings.admins)
-        self.admission = Admission(self.membership, self._stored.get("tokens"), entropy)
+        stored_tokens, stored_approvals = self._stored.get("tokens"), self._stored.get(APPROVALS_KEY)
+        self.admission = Admission(self.membership, stored_tokens, stored_approvals, entropy)
         self.node = self._new_node()
 
     @property
@@ -172,6 +186,13 @@ class SecureNode:
                     out += [persist, Reply(request.number, value)]
                 case "expel":
                     self._expel(request, now, out)
+                case "admit":
+                    value, admitting = self.admission.admit(request.arguments, self.node.replica, now)
+                    self._admission_actions([*admitting, Reply(request.number, value)], now, out)
+                case "grant":
+                    self._grant(request, now, out)
+                case "recover":
+                    self._recover(request, now, out)
                 case "join":
                     self._check_alone(request)
                     actions = self.admission.join(request, self.node.meetings, self.node.links, now)
@@ -187,7 +208,10 @@ class SecureNode:
             raise RequestError("this node is already in a populated mesh: `dmssd leave` first, or name another node")
         renamed = rename_mesh(self.credentials, checked_name(str(request.arguments.get("name", ""))))
         self._adopt(renamed, now, out)
-        out.append(Reply(request.number, {"mesh": renamed.mesh.hex(), "mesh_name": renamed.mesh_name}))
+        value = {"mesh": renamed.mesh.hex(), "mesh_name": renamed.mesh_name}
+        if request.arguments.get("recovery"):
+            value |= self._make_recovery_key(now, out)
+        out.append(Reply(request.number, value))
 
     def _expel(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
         arguments = request.arguments
@@ -209,6 +233,37 @@ class SecureNode:
         }
         out.append(Reply(request.number, value))
 
+    def _grant(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
+        members = self.membership.members(self._chains())
+        target = find_node(self.node, str(request.arguments.get("node", "")), members)
+        certificate = members.get(target)
+        if certificate is None:
+            raise RequestError("that node is no member: admit it first")
+        if not certificate.is_admin:
+            actions = self.admission.grant(certificate, certificate.capabilities | CAPABILITY_ADMIN)
+            self._admission_actions(actions, now, out)
+        out.append(Reply(request.number, {"node": target.hex(), "name": certificate.name}))
+
+    def _recover(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
+        key = RecoveryKey.parse(str(request.arguments.get("key", "")))
+        if key.mesh != self.credentials.mesh:
+            raise RequestError("this recovery key is of another mesh than this node is in: join that mesh first")
+        issuer = self.membership.recovery(Identity(key.seed), self.node.replica)
+        mine = self.credentials.certificate
+        subject = Subject(mine.key, mine.x25519, mine.name)
+        chain = issue(issuer, subject, new_serial(self._entropy), mine.capabilities | CAPABILITY_ADMIN)
+        self._renewed(Credentials.load(self.credentials.identity, chain), now, out)
+        out.append(Reply(request.number, {"mesh": key.mesh.hex(), "name": mine.name}))
+
+    def _make_recovery_key(self, now: Instant, out: list[NodeAction]) -> dict[str, str]:
+        key = RecoveryKey(self.credentials.mesh, self._entropy(SEED_BYTES))
+        identity = Identity(key.seed)
+        subject = Subject(identity.key, identity.x25519, RECOVERY_NAME)
+        capabilities = CAPABILITY_ADMIN | CAPABILITY_RECOVERY
+        chain = issue(self.credentials, subject, new_serial(self._entropy), capabilities)
+        self._inner(self.membership.admission(chain), now, out)
+        return {"recovery_key": str(key), "recovery_id": identity.node.hex()}
+
     def _chains(self) -> list[bytes]:
         """The certificate chains by which LSAs are proved."""
         linkstate = self.node.linkstate
@@ -225,7 +280,8 @@ class SecureNode:
             names = ", ".join(sorted(member.name for member in present)[:4])
             raise RequestError(
                 f"this node is in mesh {self.mesh_name!r} with {len(present)} other members ({names}): "
-                "joining another would abandon them; say --leave-first if that is meant"
+                "joining another would abandon them, and meshes are not merged: each node joins by itself; "
+                "say --leave-first if that is meant"
             )
 
     # The inner node
@@ -245,6 +301,8 @@ class SecureNode:
             self._on_expelled(now, out)
         for statement in self.membership.unstated(self._chains(), self.node.replica):
             self._inner(statement, now, out)
+        members = len(self.membership.members(self._chains()))
+        self._admission_actions(self.admission.approve(self.node.replica, members, now), now, out)
         better = self.membership.better(self.node.replica)
         if better is not None:
             self._renewed(better, now, out)
@@ -305,7 +363,7 @@ class SecureNode:
                 case inner.SealedArrived(path, payload):
                     self._session_actions(self.sessions.handle(sessions.Received(path, payload), now), now, out)
                 case StatementsChanged(topic):
-                    self._judge_again |= topic in (TOPIC_ADMIT, TOPIC_EXPEL)
+                    self._judge_again |= topic in MEMBERSHIP_TOPICS
                 case _:
                     out.append(action)
 
@@ -347,7 +405,7 @@ class SecureNode:
                 self._inner(PeerSpoke(opened.peer, opened.path, opened.member, told), now, out)
                 return
         members = len(self.membership.members(self._chains()))
-        actions = self.admission.heard(opened.peer, opened.path, payload, members, now)
+        actions = self.admission.heard(opened.peer, opened.path, payload, members, self.node.replica, now)
         self._admission_actions(actions, now, out)
 
     def _on_session_up(self, up: sessions.SessionUp, now: Instant, out: list[NodeAction]) -> None:

@@ -13,6 +13,7 @@ from sansio.errors import RequestError
 
 PREFIX = "/v1"
 TEXT_CHARACTERS_MAX = 1_024
+TEXTS_MAX = 1_024
 TOKEN_USES_MAX = 1_000
 TOKEN_TTL_S_MAX = 7 * 24 * 3_600
 JOIN_TIMEOUT_S_MAX = 3_600
@@ -29,6 +30,11 @@ def _text(value: object) -> str | None:
 
 def _flag(value: object) -> str | None:
     return None if isinstance(value, bool) else "true or false"
+
+
+def _texts(value: object) -> str | None:
+    fits = isinstance(value, list) and 0 < len(value) <= TEXTS_MAX and not any(map(_text, value))
+    return None if fits else f"a list of 1 to {TEXTS_MAX} texts of 1 to {TEXT_CHARACTERS_MAX} characters"
 
 
 def _whole(low: int, high: int) -> Check:
@@ -79,6 +85,7 @@ QUERIES: Mapping[str, tuple[str, Mapping[str, Argument]]] = {
     "/config/diff": ("config_diff", {}),
     "/trials": ("trials", {}),
     "/greeters": ("greeters", {}),
+    "/pending": ("pending", {}),
     "/guard": ("guard", {}),
 }
 """Path below the prefix -> name of the query, its parameters."""
@@ -90,15 +97,23 @@ TRIAL: Mapping[str, Argument] = {
 """Of every request that changes something and can be previewed and tried."""
 
 REQUESTS: Mapping[str, Mapping[str, Argument]] = {
-    "init": {"name": Argument(_text, required=True)},
+    "init": {"name": Argument(_text, required=True), "recovery": Argument(_flag)},
     "join": {
         "peer": Argument(_text, required=True),
-        "token": Argument(_text, required=True),
+        "token": Argument(_text),
         "name": Argument(_text),
         "leave_first": Argument(_flag),
         "timeout_s": Argument(_number(0.1, JOIN_TIMEOUT_S_MAX)),
     },
     "leave": {},
+    "admit": {
+        "nodes": Argument(_texts, required=True),
+        "name": Argument(_text),
+        "admin": Argument(_flag),
+        "ttl_s": Argument(_whole(1, TOKEN_TTL_S_MAX)),
+    },
+    "grant": {"node": Argument(_text, required=True)},
+    "recover": {"key": Argument(_text, required=True)},
     "expel": {
         "node": Argument(_text, required=True),
         "reason": Argument(_text),

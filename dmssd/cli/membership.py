@@ -1,6 +1,7 @@
 """``dmssd init``, ``join`` and ``leave``: into a mesh and out of it."""
 
 import sys
+from typing import Any
 
 import click
 
@@ -17,26 +18,34 @@ PROGRESS_LINE_S = 10  # off a terminal
 
 @click.command()
 @click.argument("name")
+@click.option("--no-recovery-key", is_flag=True, help="Make no key for the loss of all admins.")
 @shared_options
 @pass_target
-def init(target: Target, name: str) -> None:
+def init(target: Target, name: str, no_recovery_key: bool) -> None:
     """Name the mesh of which this node is the first member.
 
-    Refused where other members are in it already.
+    Prints the recovery key, once: whoever has it can make a member an admin. Keep it offline. Refused where other
+    members are in the mesh already.
     """
-    answer = target.client().post("init", {"name": name})
-    target.show(
-        answer,
-        lambda: (
-            f"mesh {clean(answer['mesh_name'])} is founded, its id is {clean(answer['mesh'])}\n"
-            "next: dmssd token create, then on another node dmssd join PEER --token T"
-        ),
-    )
+    answer = target.client().post("init", {"name": name, "recovery": None if no_recovery_key else True})
+    target.show(answer, lambda: _founded(answer))
+
+
+def _founded(answer: dict[str, Any]) -> str:
+    lines = [f"mesh {clean(answer['mesh_name'])} is founded, its id is {clean(answer['mesh'])}"]
+    if "recovery_key" in answer:
+        lines += [
+            f"recovery key, shown only now, to be kept offline: {clean(answer['recovery_key'])}",
+            f"(if it is stolen: dmssd expel {clean(answer['recovery_id'])})",
+        ]
+    lines.append("next: dmssd token create, then on another node dmssd join PEER --token T")
+    lines.append("  or: on another node dmssd join PEER, then here dmssd pending and dmssd admit ID")
+    return "\n".join(lines)
 
 
 @click.command()
 @click.argument("peer")
-@click.option("--token", required=True, metavar="T", help="What dmssd token create printed on a member.")
+@click.option("--token", metavar="T", help="What dmssd token create printed on a member: admits at once.")
 @click.option("--name", metavar="N", help="Name of this node in the mesh; else the configured one.")
 @click.option(
     "--timeout",
@@ -50,18 +59,21 @@ def init(target: Target, name: str) -> None:
 @click.option("--leave-first", is_flag=True, help="Abandon the mesh that this node is in now.")
 @shared_options
 @pass_target
-def join(target: Target, peer: str, token: str, name: str | None, timeout_s: float, leave_first: bool) -> None:
+def join(target: Target, peer: str, token: str | None, name: str | None, timeout_s: float, leave_first: bool) -> None:
     """Become a member of the mesh that PEER belongs to.
 
     PEER is %IF (whoever greets on that link), fe80::...%IF, or the name or id that a neighbour's greeting gives.
+    Without a token this shows fingerprints to compare and waits until an admin says dmssd admit.
     """
     arguments = {
         "peer": peer,
-        "token": token.strip(),
+        "token": token.strip() if token is not None else None,
         "name": name,
         "leave_first": leave_first or None,
         "timeout_s": timeout_s,
     }
+    if token is None:
+        _show_fingerprints(target, peer)
     progress = Progress(f"joining through {clean(peer)}", timeout_s)
     try:
         answer = target.client().post("join", arguments, timeout_s + ANSWER_GRACE_S, progress)
@@ -71,6 +83,20 @@ def join(target: Target, peer: str, token: str, name: str | None, timeout_s: flo
         answer,
         lambda: f"joined mesh {clean(answer.get('mesh_name') or answer.get('mesh'))}\nnext: dmssd status",
     )
+
+
+def _show_fingerprints(target: Target, peer: str) -> None:
+    """On stderr: who asks whom, for two people to compare; the sessions prove both."""
+    client = target.client()
+    me = client.get("status")["node"]
+    address, _, interface = peer.partition("%")
+    click.echo(f"this node is {me}", err=True)
+    for seen in client.get("greeters"):
+        by_link = interface == seen["interface"] and address in ("", seen["address"])
+        if by_link or peer in (seen["name"], seen["node"]):
+            name = clean(seen["name"])
+            click.echo(f"{name} is {seen['node']} in mesh {seen['mesh']}: compare with dmssd status there", err=True)
+    click.echo(f"waiting until an admin of that mesh says: dmssd admit {me[:8]}", err=True)
 
 
 @click.command()

@@ -68,6 +68,9 @@ def _abnormal(answer: dict[str, Any]) -> Iterator[str]:
                 f"link {link['name']} has no neighbour: is dmssd running at its other end, in this mesh?"
                 " next: dmssd event watch"
             )
+    if answer.get("waiting"):
+        who = plural(answer["waiting"], "node")
+        yield f"{who} asked to be let in; next: dmssd pending, then dmssd admit ID on an admin"
     if sum(answer["members"].values()) <= 1:
         yield "this node is alone in its mesh; next: dmssd join PEER --token T, or dmssd token create to admit others"
     if answer["rejected"]:

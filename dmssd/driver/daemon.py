@@ -34,6 +34,7 @@ from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
 from dmssd.rules.confirming import STORED_KEY as TRIALS_KEY
 from dmssd.rules.confirming import Confirming, Undo
 from dmssd.rules.finding import find_node, name_of
+from dmssd.rules.waiting import APPROVALS_KEY
 from dmssd.secure import MEMBERSHIP_KEY, SecureNode
 from dmssd.security.identity import SEED_BYTES, Identity
 from dmssd.settings import NodeSettings
@@ -47,7 +48,7 @@ from sansio.errors import DmssdError, RequestError
 from sansio.instant import MILLISECOND, SECOND, Duration
 
 IDENTITY_KEY = "identity"
-STORED_KEYS = (MEMBERSHIP_KEY, "lsa-sequence", "incarnation", "tokens", *replica.STORED_KEYS, "traffic")
+STORED_KEYS = (MEMBERSHIP_KEY, "lsa-sequence", "incarnation", "tokens", APPROVALS_KEY, *replica.STORED_KEYS, "traffic")
 
 REASONS_MAX = 64
 """Distinct reasons of rejections that are counted apart; further ones are counted together."""

@@ -4,6 +4,7 @@ The statements are in the replica, what they mean is decided by :mod:`dmssd.secu
 makes of it: which capabilities a newcomer gets, what a vote of ours says, which certificate is our best.
 """
 
+import contextlib
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -27,7 +28,9 @@ from dmssd.security.certificate import (
     Certificate,
     Credentials,
     own_certificate,
+    verify_chain,
 )
+from dmssd.security.identity import Identity
 from dmssd.security.signer import PROOF_CODEC
 from dmssd.security.standing import Link, Standing, judge, links_of
 from gossip.replica import Publish, Replica
@@ -151,27 +154,39 @@ class Membership:
 
     def better(self, replica: Replica) -> Credentials | None:
         """Our credentials by the best certificate that an admin stated for us, if that is better than the present."""
-        best: Credentials | None = None
-        for held in replica.topic(TOPIC_ADMIT):
-            if held.key.subject != self.me or held.key.author == self.me:
-                continue
-            candidate = self._offered(held.body, held.statement.proof)
-            if candidate is not None and self._rank(candidate) > self._rank(best or self.credentials):
-                best = candidate
-        return best
-
-    def _offered(self, body: bytes, proof: bytes) -> Credentials | None:
-        try:
-            act: Admission = ADMISSION_CODEC.decode(body, "admission")
-            above = CHAIN_CODEC.decode(PROOF_CODEC.decode(proof, "proof").chain, "chain")
-            offered = Credentials.load(self.credentials.identity, CHAIN_CODEC.encode((act.certificate, *above)))
-        except RemoteProtocolError:
+        offered = self.offered(self.me, replica)
+        if offered is None or self._rank(offered) <= self._rank(self.credentials.chain):
             return None
-        return offered if offered.mesh == self.credentials.mesh else None
+        with contextlib.suppress(RemoteProtocolError):
+            return Credentials.load(self.credentials.identity, offered)
+        return None
 
-    def _rank(self, credentials: Credentials) -> tuple[bool, int, int, int]:
-        chain = credentials.chain
-        return (self.standing.refusal(chain) is None, *_worth(credentials.certificate), -len(links_of(chain)))
+    def offered(self, node: NodeId, replica: Replica) -> bytes | None:
+        """The best chain that admins' statements give ``node``; ``None`` where nobody admits it, or it was expelled."""
+        chains = []
+        for held in replica.topic(TOPIC_ADMIT):
+            if held.key.subject != node or held.key.author == node:
+                continue
+            with contextlib.suppress(RemoteProtocolError):
+                act: Admission = ADMISSION_CODEC.decode(held.body, "admission")
+                above = CHAIN_CODEC.decode(PROOF_CODEC.decode(held.statement.proof, "proof").chain, "chain")
+                chain = CHAIN_CODEC.encode((act.certificate, *above))
+                if verify_chain(chain, self.credentials.mesh).node == node and self.standing.refusal(chain) is None:
+                    chains.append(chain)
+        return max(chains, key=self._rank, default=None)
+
+    def recovery(self, identity: Identity, replica: Replica) -> Credentials:
+        """The credentials of a recovery key; ``RequestError`` where it is none of this mesh, or was expelled."""
+        chain = self.offered(identity.node, replica)
+        if chain is None or not own_certificate(chain).capabilities & CAPABILITY_RECOVERY:
+            raise RequestError(
+                "this is no recovery key of the mesh that this node is in, or it was expelled: check the key; "
+                "a node that is no member yet must join first"
+            )
+        return Credentials.load(identity, chain)
+
+    def _rank(self, chain: bytes) -> tuple[bool, int, int, int]:
+        return (self.standing.refusal(chain) is None, *_worth(own_certificate(chain)), -len(links_of(chain)))
 
 
 def _worth(certificate: Certificate) -> tuple[int, int]:

@@ -7,6 +7,8 @@ authenticates the mesh to the joiner, the secret the joiner to the mesh. Then, o
     JoinRequest  (tag 1) | token id, secret, mesh, name, key, x25519, nonce
     JoinAccepted (tag 2) | nonce, chain
     JoinRefused  (tag 3) | nonce, reason
+    WaitRequest  (tag 4) | mesh, name, key, x25519, nonce: without a token (:mod:`dmssd.security.petition`)
+    WaitNoted    (tag 5) | nonce
     Expelled     (tag 6) | statements: a push of gossip.statements with the votes, told to one who comes back
 
 The request is repeated until answered. The issuer grants the same joiner the same certificate again as long as the
@@ -75,13 +77,29 @@ class JoinRefused(msgspec.Struct, tag=3, **WIRE):
     reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARACTERS_MAX)]
 
 
+class WaitRequest(msgspec.Struct, tag=4, **WIRE):
+    """Admit me when an admin has agreed; I shall ask again."""
+
+    mesh: WireMeshId
+    name: WireName
+    key: WireKey
+    x25519: WireKey
+    nonce: WireNonce
+
+
+class WaitNoted(msgspec.Struct, tag=5, **WIRE):
+    """You are remembered as waiting, and the admins can see you."""
+
+    nonce: WireNonce
+
+
 class Expelled(msgspec.Struct, tag=6, **WIRE):
     """You are no member any more: these are the votes, for you to check."""
 
     statements: bytes
 
 
-JoinMessage = JoinRequest | JoinAccepted | JoinRefused | Expelled
+JoinMessage = JoinRequest | JoinAccepted | JoinRefused | WaitRequest | WaitNoted | Expelled
 JOIN_CODEC: Codec[JoinMessage] = Codec(JoinMessage)
 
 
@@ -205,7 +223,7 @@ class Joiner:
         except RemoteProtocolError:
             return [Rejected(short(peer), "join answer cannot be decoded")]
         match message:
-            case JoinRequest() | Expelled():
+            case JoinRequest() | WaitRequest() | WaitNoted() | Expelled():
                 return [Rejected(short(peer), "join request to a joiner")]
             case JoinAccepted(nonce) | JoinRefused(nonce) if nonce != self._nonce:
                 return [Rejected(short(peer), "join answer to another request")]

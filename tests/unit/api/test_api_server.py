@@ -156,7 +156,7 @@ def test_every_request_reaches_the_daemon_with_typed_arguments(
         ("POST", "/v1/join", b"\xff\xfe", 400, "the body is not JSON"),
         ("POST", "/v1/join", b"[" * 10_000, 400, "the body is not JSON"),
         ("POST", "/v1/join", b"[]", 400, "takes a JSON object"),
-        ("POST", "/v1/join", b'{"peer": "a"}', 400, "needs the argument 'token'"),
+        ("POST", "/v1/join", b'{"token": "t"}', 400, "needs the argument 'peer'"),
         ("POST", "/v1/join", b'{"peer": 1, "token": "t"}', 400, "peer must be text"),
         ("POST", "/v1/join", b'{"peer": "", "token": "t"}', 400, "peer must be text"),
         (

@@ -115,7 +115,18 @@ def test_an_error_sentence_that_quotes_another_machine_stays_one_clean_line(
 @pytest.mark.parametrize(
     ("arguments", "asked"),
     [
-        (["init", "abilene"], ("init", {"name": "abilene"})),
+        (["init", "abilene"], ("init", {"name": "abilene", "recovery": True})),
+        (["init", "abilene", "--no-recovery-key"], ("init", {"name": "abilene"})),
+        (["pending"], ("pending", {})),
+        (["admit", "a", "b"], ("admit", {"nodes": ["a", "b"], "ttl_s": 86_400})),
+        (
+            ["admit", "a", "--name", "n", "--admin"],
+            ("admit", {"nodes": ["a"], "name": "n", "admin": True, "ttl_s": 86_400}),
+        ),
+        (["grant", "a"], ("grant", {"node": "a"})),
+        (["recover", "k"], ("recover", {"key": "k"})),
+        (["expel", "a", "--reason", "r"], ("expel", {"node": "a", "reason": "r"})),
+        (["expel", "a", "--withdraw"], ("expel", {"node": "a", "withdraw": True})),
         (["leave"], ("leave", {})),
         (["join", "%eth0", "--token", " t "], ("join", {"peer": "%eth0", "token": "t", "timeout_s": 60.0})),
         (
@@ -470,7 +481,9 @@ def test_a_lab_node_is_found_by_its_name_and_by_its_lab_where_that_is_needed(
         ["nothing"],
         ["status", "extra"],
         ["status", "-o", "yaml"],
-        ["join", "a"],
+        ["admit"],
+        ["admit", "a", "--ttl", "8d"],
+        ["grant"],
         ["join", "--token", "t"],
         ["join", "a", "--token", "t", "--timeout", "soon"],
         ["join", "a", "--token", "t", "--timeout", "0"],
