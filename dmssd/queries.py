@@ -369,12 +369,13 @@ def _links(node: Node, neighbours: list[dict[str, Any]]) -> list[dict[str, Any]]
 def _plan(node: Node) -> dict[str, Any]:
     forwarder = node.forwarder
     if forwarder is None:
-        return {"source": "none", "routes": 0, "refused": 0, "filtered": 0}
+        return {"source": "none", "routes": 0, "refused": 0, "filtered": 0, "taken": 0}
     return {
         "source": forwarder.plan_source,
         "routes": len(forwarder.wanted),
         "refused": forwarder.refused,
         "filtered": forwarder.filtered,
+        "taken": forwarder.taken,
     }
 
 

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recover": ("admission", "Make this member an admin by the mesh's recovery key."),
     "expel": ("admission", "Take a member's membership away, or vote for it where it is an admin."),
     "run": ("run", "Run the daemon in the foreground."),
+    "doctor": ("doctor", "Whether this machine can be a node: kernel, settings, and who else manages its network."),
     "status": ("status", "Whether all is well; if not, what, why and what to do."),
     "trace": ("trace", "The way of packets to a node, hop by hop, with names."),
     "token": ("token", "Invitations into the mesh."),

@@ -57,6 +57,9 @@ def _abnormal(answer: dict[str, Any]) -> Iterator[str]:
     yield from answer["reasons"]
     if answer.get("draining"):
         yield "this node is draining: others send around it where they can; next: dmssd node undrain"
+    if answer["plan"].get("taken"):
+        taken = plural(answer["plan"]["taken"], "route was", "routes were")
+        yield f"{taken} gone from the kernel (a program took them, or a link flapped), and put back; next: dmssd doctor"
     if answer["plan"].get("filtered"):
         filtered = plural(answer["plan"]["filtered"], "announced prefix is", "announced prefixes are")
         yield f"{filtered} kept out by [routes] of the configuration; next: dmssd network global"

@@ -119,6 +119,7 @@ class Forwarder:
         self.refused = 0
         self._retired = False
         self.filtered = 0
+        self.taken = 0
 
     def handle(self, event: ForwarderEvent, now: Instant) -> list[ForwarderAction]:
         """The core's door."""
@@ -278,9 +279,23 @@ class Forwarder:
     def _on_read(self, installed: Installed, now: Instant) -> list[ForwarderAction]:
         if self.installed is None and installed.routes:
             self._settle_until = after(now, self._config.settle)
+        taken = self._taken(installed)
         self.installed = installed
         self._in_flight = None
-        return [] if self._retry_at is not None else self._reconcile(now)
+        actions: list[ForwarderAction] = [Notice("fib.taken", {"count": taken})] if taken else []
+        return actions if self._retry_at is not None else actions + self._reconcile(now)
+
+    def _taken(self, now_installed: Installed) -> int:
+        """Routes that are gone though a gateway of theirs is there: the kernel does not do that by itself."""
+        if self.installed is None or self._in_flight is not None:
+            return 0
+        present = set(now_installed.nexthops.values()) | {
+            gateway for gateway in self.installed.nexthops.values() if gateway in self._gateways.values()
+        }
+        gone = [prefix for prefix in self.installed.routes if prefix not in now_installed.routes]
+        taken = sum(any(gateway in present for gateway, _ in self.wanted.get(prefix, ())) for prefix in gone)
+        self.taken += taken
+        return taken
 
     def _on_wake(self, now: Instant) -> list[ForwarderAction]:
         actions: list[ForwarderAction] = []

@@ -137,6 +137,8 @@ def test_what_is_flushed_from_the_kernel_behind_the_daemons_back_is_put_back(rem
     assert reminded.exec("a", ["ip", *flushed.split(), "proto", "201"]).returncode == 0
     routes_become(reminded, arcs(reminded), ["a"], seconds=20)
     assert mesh.pings(reminded, "a", "d")
+    assert reminded.client("a").get("status")["plan"]["taken"] > 0
+    assert "gone from the kernel" in dmssd(reminded, "a", "status").stdout
 
 
 @pytest.mark.parametrize("flushed", ["route flush", "-6 route flush", "nexthop flush"])

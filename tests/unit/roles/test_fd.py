@@ -290,3 +290,20 @@ def test_another_filter_takes_effect_at_once():
     assert DeleteRoute(to_d) in settle(fd, fd.handle(closed, NOW))
     opened = settle(fd, fd.handle(ForwarderConfigured(ForwarderConfig()), NOW))
     assert [o.prefix for o in opened if isinstance(o, SetRoute)] == [to_d]
+
+
+def test_routes_that_somebody_took_away_are_counted_and_told_and_those_of_a_dead_link_are_not():
+    fd = forwarder(square())
+    settle(fd, fd.handle(push(square()), NOW))
+    whole = fd.installed
+    to_b = Prefix.parse("10.0.0.2/32")
+    routes = {prefix: group for prefix, group in whole.routes.items() if prefix != to_b}
+    actions = fd.handle(FibRead(Installed(whole.nexthops, whole.groups, routes)), NOW)
+    assert Notice("fib.taken", {"count": 1}) in actions
+    assert fd.taken == 1
+    assert [o.prefix for o in settle(fd, actions) if isinstance(o, SetRoute)] == [to_b]
+    settle(fd, fd.handle(down(B, 20), NOW))
+    left = {number: gateway for number, gateway in fd.installed.nexthops.items() if gateway.link != 20}
+    routes = {prefix: group for prefix, group in fd.installed.routes.items() if prefix != to_b}
+    fd.handle(FibRead(Installed(left, fd.installed.groups, routes)), NOW)
+    assert fd.taken == 1
