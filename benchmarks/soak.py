@@ -1,6 +1,8 @@
-"""Many simulated worlds, one seed after another: ``make soak ARGS="--seeds 200"``.
+"""Many simulated worlds, one seed after another: ``make soak SEEDS=500``.
 
-Prints a line per seed and, for each that has findings, the command that repeats it. Exit status 1 if any has.
+Each seed draws what is switched on (:mod:`dmssd.sim.swarm`); with ``--plain`` the worlds are those of the suite: 16
+nodes, every kind of fault, and the options below. Prints a line per seed and, for each that has findings, the command
+that repeats it. Exit status 1 if any has.
 """
 
 import argparse
@@ -8,7 +10,7 @@ import concurrent.futures
 import sys
 import time
 
-from dmssd.sim import mesh, shapes
+from dmssd.sim import mesh, shapes, swarm
 from dmssd.sim.scenario import Report, Scenario, timeline_of_seconds
 
 
@@ -21,11 +23,19 @@ def run_seed(seed: int, nodes: int, seconds: float, faults: int, shape: str | No
     return f"dmssd sim run --seed {seed} {size}", report, time.process_time() - began
 
 
+def run_swarm(seed: int) -> tuple[str, Report, float]:
+    """The same, where the seed chooses everything."""
+    began = time.process_time()
+    _, report = swarm.run(seed)
+    return f"dmssd sim run --swarm --seed {seed}", report, time.process_time() - began
+
+
 def main() -> int:
     """Parse the arguments, run the seeds, summarise."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--first", type=int, default=1000, help="the first seed (the suite runs 0..19)")
+    parser.add_argument("--plain", action="store_true", help="the suite's worlds, and the options below")
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--faults", type=int, default=5)
@@ -36,7 +46,9 @@ def main() -> int:
     with concurrent.futures.ProcessPoolExecutor(options.jobs) as pool:
         seeds = range(options.first, options.first + options.seeds)
         arguments = (options.nodes, options.seconds, options.faults, options.shape)
-        runs = [pool.submit(run_seed, seed, *arguments) for seed in seeds]
+        runs = [
+            pool.submit(run_seed, seed, *arguments) if options.plain else pool.submit(run_swarm, seed) for seed in seeds
+        ]
         for run in concurrent.futures.as_completed(runs):
             command, report, cpu_s = run.result()
             verdict = f"{len(report.findings)} FINDINGS" if report.findings else "ok"

@@ -3,11 +3,13 @@
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from dmssd.sim import mesh, shapes
 from dmssd.sim import replay as replaying
+from dmssd.sim import swarm as swarming
 from dmssd.sim.scenario import Report, Scenario, timeline_of_seconds
 from sansio.instant import SECOND
 
@@ -23,11 +25,14 @@ def sim() -> None:
 @click.option("--seconds", type=click.FloatRange(6), default=60, show_default=True, help="Simulated time.")
 @click.option("--faults", type=click.IntRange(0, 1000), default=5, show_default=True)
 @click.option("--shape", help=f"{shapes.KNOWN}; by default the seed chooses.")
-def run(seed: int, nodes: int, seconds: float, faults: int, shape: str | None) -> None:
+@click.option("--swarm", is_flag=True, help="Let the seed choose everything else: size, shape, features, faults.")
+def run(swarm: bool, seed: int, nodes: int, seconds: float, faults: int, shape: str | None) -> None:
     """Run one world: a cold start, faults with the safety checkers on, then healing and convergence.
 
     Prints what happened and every finding; exit status 1 if there is one.
     """
+    if swarm:
+        _run_swarm(seed)
     try:
         chosen = shapes.parse(shape or shapes.by_seed(seed, nodes), seed)
     except ValueError as problem:
@@ -55,6 +60,17 @@ def replay(file: Path) -> None:
         click.echo(f"differs at event {replayed.diverged_at}: {replayed.diverged_event}")
         sys.exit(1)
     click.echo("did the same to the end")
+
+
+def _run_swarm(seed: int) -> NoReturn:
+    others = [f"--{name}" for name in ("nodes", "seconds", "faults", "shape") if _given(name)]
+    if others:
+        raise click.UsageError(f"a swarm is drawn by its seed alone: leave out {', '.join(others)}")
+    began = time.process_time()
+    click.echo(f"seed {seed}: {swarming.by_seed(seed)}")
+    _, report = swarming.run(seed)
+    _show(report, time.process_time() - began)
+    sys.exit(1 if report.findings else 0)
 
 
 def _given(option: str) -> bool:

@@ -198,7 +198,8 @@ class Forwarding:
         return not machine.running or self._world.now - machine.since <= self._bounds.fresh
 
     def _fair_pairs(self, stale: frozenset[int]) -> set[tuple[int, int]]:
-        powered = [machine.number for machine in self._world.machines if machine.powered]
+        # Who has left is nobody's way and nobody's destination any more.
+        powered = [machine.number for machine in self._world.machines if machine.powered and not machine.left]
         hops = truth.hops(self._world, powered)
         doubtful = {number for number in stale if self._is_doubtful(self._world.machines[number])}
         fair = _clean_pairs(hops, powered, stale)

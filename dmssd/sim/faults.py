@@ -11,6 +11,12 @@ torn-daemon     | one node          | the same, between two actions of one batch
 crash-machine   | one node          | power lost, no carrier event; disk stays; started again at the end
 stall-daemon    | one node          | the process is held, its sockets fill
 clock           | one node          | its time of day jumps by ``amount`` seconds, and back at the end
+
+What operators do (not drawn unless asked for):
+
+metric          | one cable         | sending from its first end costs ``amount``; as before at the end
+drain           | one node          | its links cost the most, until the end
+leave           | one node          | it leaves the mesh for good
 """
 
 import random
@@ -57,6 +63,8 @@ def begin(world: World, fault: Fault) -> None:
             world.stall(world.machines[fault.targets[0]])
         case "clock":
             world.shift_wall(world.machines[fault.targets[0]], fault.amount)
+        case "metric" | "drain" | "leave":
+            _operate(world, fault)
         case "crash-daemon" | "torn-daemon" | "crash-machine":
             machine = world.machines[fault.targets[0]]
             machine.stopped += 1
@@ -82,6 +90,12 @@ def end(world: World, fault: Fault) -> None:
             world.resume(world.machines[fault.targets[0]])
         case "clock":
             world.shift_wall(world.machines[fault.targets[0]], -fault.amount)
+        case "metric":
+            world.set_metric(_cable(world, fault), 0, world.shape.edges[fault.targets[0]].metric_a)
+        case "drain":
+            world.drain(world.machines[fault.targets[0]], on=False)
+        case "leave":
+            pass
         case _:
             machine = world.machines[fault.targets[0]]
             machine.stopped -= 1
@@ -90,14 +104,28 @@ def end(world: World, fault: Fault) -> None:
                 world.start(machine)
 
 
-def draw(rng: random.Random, world: World, count: int, first: Instant, last: Instant) -> Plan:
+def _operate(world: World, fault: Fault) -> None:
+    if fault.kind == "metric":
+        world.set_metric(_cable(world, fault), 0, int(fault.amount))
+        return
+    machine = world.machines[fault.targets[0]]
+    if fault.kind == "drain":
+        world.drain(machine, on=True)
+    elif machine.running:
+        world.request(machine, "leave")
+
+
+def draw(
+    rng: random.Random, world: World, count: int, first: Instant, last: Instant, only: tuple[str, ...] = ()
+) -> Plan:
     """``count`` faults that begin at ``first`` or later and have ended by ``last``, in order of their beginning.
 
-    And a clock that jumps, beside them: that is no trouble for anybody, so it takes no other fault's place.
+    ``only``: of these kinds, and nothing else. By default a clock jumps beside them: that is no trouble for anybody, so
+    it takes no other fault's place.
     """
-    kinds = [kind for kind in _DRAWS if kind != "clock"]
+    kinds = list(only) or [kind for kind in _DRAWS if kind != "clock"]
     faults = []
-    for number in range(count + 1 if count else 0):
+    for number in range(count + 1 if count and not only else count):
         kind = rng.choice(kinds) if number < count else "clock"
         length = min(seconds(rng.choice((0.2, 1.0, 3.0, 8.0)) * rng.uniform(0.5, 1.5)), (last - first) // 2)
         start = Instant(rng.randrange(first, last - length))

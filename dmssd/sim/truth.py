@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dmssd.sim.network import Cable, Port
 from dmssd.sim.world import World
 from routing.fib import Gateway
-from routing.lsa import LinkNumber
+from routing.lsa import METRIC_MAX, LinkNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ def hops(world: World, machines: Iterable[int]) -> list[Hop]:
     for (source, link), (target, remote), metric in _ways(world):
         if source in among and target in among and source != target:
             address = world.machines[target].kernel.interfaces[remote].packed
-            found.append(Hop(source, link, target, address, metric))
+            cost = METRIC_MAX if source in world.draining else metric
+            found.append(Hop(source, link, target, address, cost))
     return found
 
 

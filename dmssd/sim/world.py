@@ -172,6 +172,8 @@ class World:
             for number in range(shape.nodes)
         )
         self.by_node = {machine.node: machine for machine in self.machines}
+        self.draining: set[int] = set()
+        """Machines told to let their links cost the most."""
 
     def _machine(
         self, number: int, node: NodeId, interfaces: dict[LinkNumber, Interface], disk: Mapping[str, bytes] | None
@@ -318,6 +320,26 @@ class World:
         """Undo one ``begin_burst``."""
         cable.bursts.remove(loss)
         self._disturb(cable)
+
+    def set_metric(self, cable: Cable, side: int, metric: int) -> None:
+        """Let sending from ``cable.ends[side]`` cost ``metric``, as a reloaded configuration does."""
+        number, link = cable.ends[side]
+        machine = self.machines[number]
+        interface = machine.kernel.interfaces[link]
+        cable.metrics = (metric, cable.metrics[1]) if side == 0 else (cable.metrics[0], metric)
+        interface.metric = metric
+        self._disturb(cable)
+        if link in machine.told_up:
+            self._enter(machine, LinkUp(link, interface.name, metric))
+
+    def drain(self, machine: Machine, on: bool) -> bool:
+        """Drain a machine whose daemon runs, or end that; whether it could be told."""
+        if not machine.running or machine.torn:
+            return False
+        (self.draining.add if on else self.draining.discard)(machine.number)
+        self.changes += 1
+        self.request(machine, "drain", on=on)
+        return True
 
     def _disturb(self, cable: Cable) -> None:
         cable.disturbed = self.now
