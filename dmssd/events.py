@@ -16,11 +16,19 @@ from sansio.core import Persist, Rejected, Wake
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """An interface that the configuration selects is up, has carrier and a usable link-local address."""
+    """An interface that the configuration selects is up, has carrier and a usable link-local address.
+
+    ``address`` is that address. ``kind``: ``auto``, ``segment`` or ``point-to-point``; ``medium``: ``wire`` or
+    ``radio``; ``mtu`` in bytes, 0 where it is not known.
+    """
 
     link: LinkNumber
     name: str
     metric: int
+    address: str = ""
+    kind: str = "auto"
+    medium: str = "wire"
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)

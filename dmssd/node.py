@@ -9,6 +9,7 @@ session; :mod:`dmssd.secure` stands around it and opens and seals what passes (:
                                                     └── Forwarder ───┴────────────────────────────────┘
 """
 
+import dataclasses
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -54,14 +55,15 @@ from dmssd.settings import NodeSettings
 from gossip import replica, swim
 from gossip.replica import Replica
 from gossip.swim import Swim
-from routing import adjacency, claims, control, discovery, linkstate, neighbours
+from routing import adjacency, claims, control, discovery, linkstate, neighbours, segments
 from routing.adjacency import Adjacencies
 from routing.claims import AddressClaims
 from routing.control import ControlRouter
 from routing.discovery import Discovery
 from routing.linkstate import LinkState
 from routing.lsa import LinkNumber, Prefix, Signer, Verifier
-from routing.neighbours import NeighbourDown, NeighbourRestarting, NeighbourUp
+from routing.neighbours import SPARED, NeighbourDown, NeighbourRestarting, NeighbourSpeaks, NeighbourUp
+from routing.segments import Segments, SegmentsEvent
 from sansio.bounded import RecentTable
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import RemoteProtocolError
@@ -92,7 +94,7 @@ _MEMBER_NOTICES: dict[type, str] = {
 }
 
 _TimedCore = (
-    Discovery | Adjacencies | LinkState | Swim | Replica | AddressClaims | Forwarder | TopologyProcessor | Traffic
+    Discovery | Adjacencies | LinkState | Segments | Swim | Replica | AddressClaims | Forwarder | TopologyProcessor | Traffic
 )
 
 
@@ -120,6 +122,7 @@ class Node:
         self.adjacencies = Adjacencies(me, rng, settings.liveness)
         self.linkstate = LinkState(me, settings.name, signer, verifier, stored.get("lsa-sequence"), rng)
         self.control = ControlRouter(me)
+        self.segments = Segments(me, self.linkstate.lsdb)
         self.swim = Swim(me, settings.name, settings.swim, rng, stored.get("incarnation"), self.hops_to)
         self.claims = AddressClaims(me, mesh, claim_config(settings))
         self.replica = Replica(me, mesh, *stating, rng, stored, TOPICS, self._stating_peers)
@@ -194,7 +197,7 @@ class Node:
 
     def _cores(self) -> tuple[_TimedCore, ...]:
         optional = (self.forwarder, self.retiring, self.processor)
-        always = (self.discovery, self.adjacencies, self.linkstate, self.swim, self.replica, self.claims)
+        always = (self.discovery, self.adjacencies, self.linkstate, self.segments, self.swim, self.replica, self.claims)
         return (*always, *(core for core in optional if core is not None))
 
     def _start(self, first: InnerEvent, now: Instant) -> None:
@@ -260,7 +263,7 @@ class Node:
         told: neighbours.LinkUp | neighbours.LinkDown
         if isinstance(event, LinkUp):
             self.links[event.link] = event
-            told = neighbours.LinkUp(event.link, event.name, event.metric)
+            told = neighbours.LinkUp(*dataclasses.astuple(event))
         else:
             self.links.pop(event.link, None)
             self.paths.lost(event.link)
@@ -268,6 +271,7 @@ class Node:
             told = neighbours.LinkDown(event.link)
         self._pending += self.discovery.handle(told, now)
         self._pending += self.adjacencies.handle(told, now)
+        self._to_segments(told, now)
         self._tell_neighbours(now)
 
     def _on_request(self, event: Request, now: Instant) -> None:
@@ -347,6 +351,7 @@ class Node:
             self.forwarder, old, self.retiring = Forwarder(self.me, self.linkstate.lsdb, config), self.retiring, None
             for up in self.adjacencies.announced():
                 self._pending += self.forwarder.handle(up, now)
+            self._pending += self.forwarder.handle(self.segments.gateways(), now)
             if old is not None and old.installed is not None:
                 self._pending += self.forwarder.handle(FibRead(old.installed), now)
             self._pending += self.forwarder.handle(LsdbMoved(), now)
@@ -386,13 +391,46 @@ class Node:
     def _try_pair(self, node: NodeId, link: LinkNumber, address: str, now: Instant) -> None:
         # A greeting is anybody's word: it may start a hello to a free place, and displaces nobody.
         if self.adjacencies.holder(link, address) is None:
-            self._pending += self.adjacencies.handle(adjacency.Paired(node, link, address), now)
+            self._to_segments(segments.Met(node, link, address, self.speaks(node)), now)
 
     def _pair(self, node: NodeId, link: LinkNumber, address: str, now: Instant) -> None:
         self.paths.met(node, link, address)
         self._tell_neighbours(now)
         self._pending += self.discovery.handle(discovery.Paired(link, address), now)
-        self._pending += self.adjacencies.handle(adjacency.Paired(node, link, address), now)
+        if self.adjacencies.holder(link, address) == node:
+            self._pending += self.adjacencies.handle(adjacency.Paired(node, link, address), now)
+        else:
+            self._to_segments(segments.Met(node, link, address, self.speaks(node)), now)
+
+    # Segments
+
+    def _to_segments(self, event: SegmentsEvent, now: Instant) -> None:
+        # Performed at once: where packets go comes before who is told.
+        for action in self.segments.handle(event, now):
+            self._perform(action, now)
+
+    def _on_pair_wanted(self, action: segments.PairWanted, now: Instant) -> None:
+        if self.adjacencies.holder(action.link, action.address) is None:
+            paired = adjacency.Paired(action.node, action.link, action.address)
+            self._pending += self.adjacencies.handle(paired, now)
+
+    def _on_rank_set(self, action: segments.RankSet, now: Instant) -> None:
+        self._pending += self.adjacencies.handle(adjacency.RankSet(action.link, action.rank), now)
+        self._out.append(Notice("segment.speaker", {"interface": self._interface(action.link), "rank": action.rank}))
+
+    def _on_spared(self, action: segments.Spared, now: Instant) -> None:
+        self._pending += self.adjacencies.handle(adjacency.Spared(action.link, action.nodes), now)
+
+    def _on_attachments(self, action: segments.AttachmentsSet, now: Instant) -> None:
+        self._pending += self.linkstate.handle(linkstate.AttachmentsSet(action.attachments), now)
+
+    def _on_gateways(self, action: segments.GatewaysSet, now: Instant) -> None:
+        self.paths.beside(action.addresses)
+        if self.forwarder is not None:
+            self._pending += self.forwarder.handle(action, now)
+
+    def _on_neighbour_speaks(self, action: NeighbourSpeaks, now: Instant) -> None:
+        self._to_segments(action, now)
 
     def _on_peer_spoke(self, event: PeerSpoke, now: Instant) -> None:
         source, path = event.node, event.path
@@ -481,6 +519,12 @@ class Node:
             adjacency.SendEcho: self._on_send_echo,
             adjacency.PinNeighbour: self._on_pin,
             adjacency.NeighbourForgotten: self._on_neighbour_forgotten,
+            NeighbourSpeaks: self._on_neighbour_speaks,
+            segments.PairWanted: self._on_pair_wanted,
+            segments.RankSet: self._on_rank_set,
+            segments.Spared: self._on_spared,
+            segments.AttachmentsSet: self._on_attachments,
+            segments.GatewaysSet: self._on_gateways,
             NeighbourUp: self._on_neighbour,
             NeighbourDown: self._on_neighbour,
             NeighbourRestarting: self._on_neighbour_restarting,
@@ -533,6 +577,7 @@ class Node:
 
     def _on_neighbour_forgotten(self, action: adjacency.NeighbourForgotten, now: Instant) -> None:
         self.paths.forget(action.node, action.link)
+        self._to_segments(segments.Forgotten(action.node, action.link, action.address), now)
         self._pending += self.discovery.handle(discovery.Unpaired(action.link, action.address), now)
 
     def _on_send_flood(self, action: linkstate.SendFlood, now: Instant) -> None:
@@ -611,6 +656,7 @@ class Node:
     def _on_neighbour_restarting(self, action: NeighbourRestarting, now: Instant) -> None:
         interface = self._interface(action.link)
         self._out.append(self._notice("neighbour.restarting", action.node, interface=interface))
+        self._to_segments(action, now)
         self.restarts.began(action.node, now)
         self._give_up_stale(now)
         self._reroute_control(now)
@@ -644,15 +690,18 @@ class Node:
             self._out.append(self._notice("neighbour.up", event.node, interface=interface))
         else:
             self.paths.down(event)
-            self._out.append(self._notice("neighbour.down", event.node, interface=interface, reason=event.reason))
+            kind = "neighbour.spared" if event.reason == SPARED else "neighbour.down"
+            self._out.append(self._notice(kind, event.node, interface=interface, reason=event.reason))
         self._tell_neighbours(now)
         # The data plane first: the dead gateway leaves its groups before anyone is told.
+        self._to_segments(event, now)
         if self.forwarder is not None:
             self._pending += self.forwarder.handle(event, now)
         self._pending += self.linkstate.handle(event, now)
 
     def _on_lsdb_moved(self, now: Instant) -> None:
         self._lsdb_moved = False
+        self._to_segments(segments.LsdbMoved(), now)
         self.restarts.moved(self.linkstate.lsdb, now)
         self._give_up_stale(now)
         self._reroute_control(now)

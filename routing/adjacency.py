@@ -29,6 +29,10 @@ more than an interval late was delayed by our own stall: it is put off once, for
     heard             | node, link and instance of the receiver as last heard, or nil
     seeking           | the sender does not have the adjacency up yet: answer soon
     goodbye           | the sender leaves for good
+    rank              | by which it speaks for the segment that the link is on (:mod:`routing.segments`); 0: it does not
+    mtu               | the sender's largest packet on the link, bytes; 0: not said
+
+On a segment most pairs are *spared*: they are paired, and say nothing to one another, unless one of them speaks for it.
 """
 
 import random
@@ -39,7 +43,15 @@ from typing import Annotated, assert_never
 import msgspec
 
 from routing.lsa import LinkNumber, Metric, WireLinkNumber
-from routing.neighbours import LinkDown, LinkUp, NeighbourDown, NeighbourRestarting, NeighbourUp
+from routing.neighbours import (
+    SPARED,
+    LinkDown,
+    LinkUp,
+    NeighbourDown,
+    NeighbourRestarting,
+    NeighbourSpeaks,
+    NeighbourUp,
+)
 from routing.pace import JITTER, jittered
 from sansio.bounded import RecentTable
 from sansio.core import Rejected, Wake
@@ -81,6 +93,8 @@ class Hello(msgspec.Struct, **WIRE):
     heard: Heard | None = None
     seeking: bool = False
     goodbye: bool = False
+    rank: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
+    mtu: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
 
 
 HELLO_CODEC: Codec[Hello] = Codec(Hello)
@@ -161,6 +175,22 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True)
+class RankSet:
+    """On this link we speak for the segment, by this rank; 0: we do not."""
+
+    link: LinkNumber
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spared:
+    """On this link exactly these nodes need no adjacency with us, as long as neither they nor we speak there."""
+
+    link: LinkNumber
+    nodes: frozenset[NodeId]
+
+
+@dataclass(frozen=True, slots=True)
 class Leaving:
     """We leave for good: say goodbye to everybody and fall silent."""
 
@@ -217,7 +247,10 @@ class NeighbourForgotten:
 
 @dataclass(frozen=True, slots=True)
 class NeighbourView:
-    """A neighbour as people see it: ``state`` is up, restarting or down; ``rtt_ns`` is smoothed, None before one."""
+    """A neighbour as people see it: ``state`` is up, restarting or down; ``rtt_ns`` is smoothed, None before one.
+
+    ``mtu`` is what it says of its end of the link, 0 before that.
+    """
 
     node: NodeId
     link: LinkNumber
@@ -226,6 +259,7 @@ class NeighbourView:
     state: str
     metric: int
     rtt_ns: Duration | None
+    mtu: int = 0
 
 
 AdjacencyEvent = (
@@ -239,6 +273,8 @@ AdjacencyEvent = (
     | GaveUp
     | Configured
     | NodeExpelled
+    | RankSet
+    | Spared
     | Leaving
     | Wake
 )
@@ -249,6 +285,7 @@ AdjacencyAction = (
     | NeighbourUp
     | NeighbourDown
     | NeighbourRestarting
+    | NeighbourSpeaks
     | NeighbourForgotten
     | Rejected
 )
@@ -281,6 +318,8 @@ class Neighbour:
     judging: bool = False  # the echo timer waits for the last of a row
     excused: bool = False  # a verdict was put off once since the last answer
     rtt: Duration | None = None
+    rank: int = 0  # as its latest hello says
+    mtu: int = 0
 
     @property
     def key(self) -> _Key:
@@ -297,6 +336,9 @@ class Adjacencies:
         self._config = config or AdjacencyConfig()
         self._instance = rng.getrandbits(63)
         self._metrics: dict[LinkNumber, int] = {}
+        self._mtus: dict[LinkNumber, int] = {}
+        self._ranks: dict[LinkNumber, int] = {}
+        self._spared: dict[LinkNumber, frozenset[NodeId]] = {}
         self._neighbours: dict[_Key, Neighbour] = {}
         self._timers: Deadlines[_Timer] = Deadlines()
         self._beat = Instant(0)  # when echoes were last told to go out
@@ -306,10 +348,8 @@ class Adjacencies:
     def handle(self, event: AdjacencyEvent, now: Instant) -> list[AdjacencyAction]:
         """React to one event."""
         match event:
-            case LinkUp(link, _, metric) | MetricSet(link, metric):
-                return self._on_metric(link, metric, isinstance(event, LinkUp))
-            case LinkDown(link):
-                return self._on_link_down(link)
+            case LinkUp() | LinkDown() | MetricSet() | RankSet() | Spared():
+                return self._on_our_link(event, now)
             case Paired(node, link, address):
                 return self._on_paired(node, link, address, now)
             case HelloReceived(node, link, address, payload):
@@ -359,10 +399,34 @@ class Adjacencies:
         state = ("restarting" if neighbour.restarting else "up") if neighbour.up else "down"
         metric = self._metrics[neighbour.link]
         return NeighbourView(
-            neighbour.node, neighbour.link, neighbour.remote_link, neighbour.address, state, metric, neighbour.rtt
+            neighbour.node,
+            neighbour.link,
+            neighbour.remote_link,
+            neighbour.address,
+            state,
+            metric,
+            neighbour.rtt,
+            neighbour.mtu,
         )
 
     # Links and pairings
+
+    def _on_our_link(
+        self, event: LinkUp | LinkDown | MetricSet | RankSet | Spared, now: Instant
+    ) -> list[AdjacencyAction]:
+        match event:
+            case LinkUp():
+                return self._on_link_up(event)
+            case LinkDown(link):
+                return self._on_link_down(link)
+            case MetricSet(link, metric):
+                return self._on_metric(link, metric, False)
+            case RankSet(link, rank):
+                return self._on_rank(link, rank, now)
+            case Spared(link, nodes):
+                return self._on_spared(link, nodes)
+            case _:
+                assert_never(event)
 
     def _on_metric(self, link: LinkNumber, metric: int, may_be_new: bool) -> list[AdjacencyAction]:
         before = self._metrics.get(link)
@@ -373,21 +437,58 @@ class Adjacencies:
             return []
         return [self._announce(n) for n in self._on_link(link) if n.up]
 
+    def _on_link_up(self, event: LinkUp) -> list[AdjacencyAction]:
+        actions = self._on_metric(event.link, event.metric, True)
+        if event.link in self._metrics:
+            self._mtus[event.link] = event.mtu
+        return actions
+
     def _on_link_down(self, link: LinkNumber) -> list[AdjacencyAction]:
         actions: list[AdjacencyAction] = []
         for neighbour in self._on_link(link):
             actions += self._forget(neighbour, "link down")
-        self._metrics.pop(link, None)
+        for table in (self._metrics, self._mtus, self._ranks, self._spared):
+            table.pop(link, None)
         return actions
+
+    # Segments
+
+    def _on_rank(self, link: LinkNumber, rank: int, now: Instant) -> list[AdjacencyAction]:
+        if link not in self._metrics:
+            return []
+        self._ranks[link] = rank
+        actions: list[AdjacencyAction] = []
+        for neighbour in self._on_link(link):
+            actions += self._hello(neighbour, now)
+        return actions
+
+    def _on_spared(self, link: LinkNumber, nodes: frozenset[NodeId]) -> list[AdjacencyAction]:
+        if link not in self._metrics:
+            return []
+        self._spared[link] = nodes
+        actions: list[AdjacencyAction] = []
+        for neighbour in self._on_link(link):
+            if self._is_spared(neighbour.node, link, neighbour.rank):
+                # Not forgotten: it is well, and can be asked again. A restarting one goes too, it forwards for none.
+                actions += self._lose(neighbour, SPARED)
+                self._drop(neighbour)
+        return actions
+
+    def _is_spared(self, node: NodeId, link: LinkNumber, rank: int) -> bool:
+        return not rank and not self._ranks.get(link) and node in self._spared.get(link, frozenset())
 
     def _on_link(self, link: LinkNumber) -> list[Neighbour]:
         return [neighbour for neighbour in self._neighbours.values() if neighbour.link == link]
 
-    def _on_paired(self, node: NodeId, link: LinkNumber, address: str, now: Instant) -> list[AdjacencyAction]:
+    def _on_paired(
+        self, node: NodeId, link: LinkNumber, address: str, now: Instant, rank: int = 0
+    ) -> list[AdjacencyAction]:
         if link not in self._metrics:
             return [Rejected(short(node), "paired on a link that is not up")]
         if node == self._me:
             return [Rejected(address, "paired with our own identity")]
+        if self._is_spared(node, link, rank):
+            return []
         actions: list[AdjacencyAction] = []
         neighbour = self._neighbours.get((link, address))
         if neighbour is not None and neighbour.node != node:
@@ -415,10 +516,13 @@ class Adjacencies:
 
     def _forget(self, neighbour: Neighbour, reason: str) -> list[AdjacencyAction]:
         actions = self._lose(neighbour, reason)
+        self._drop(neighbour)
+        return [*actions, NeighbourForgotten(neighbour.node, neighbour.link, neighbour.address)]
+
+    def _drop(self, neighbour: Neighbour) -> None:
         del self._neighbours[neighbour.key]
         for kind in ("hello", "echo", "lapse"):
             self._timers.cancel((kind, *neighbour.key))
-        return [*actions, NeighbourForgotten(neighbour.node, neighbour.link, neighbour.address)]
 
     def _on_session_restarted(self, node: NodeId, now: Instant) -> list[AdjacencyAction]:
         actions: list[AdjacencyAction] = []
@@ -487,7 +591,7 @@ class Adjacencies:
             return self._on_goodbye(node, neighbour, hello)
         actions: list[AdjacencyAction] = []
         if neighbour is None or neighbour.node != node:
-            actions += self._on_paired(node, link, address, now)
+            actions += self._on_paired(node, link, address, now, hello.rank)
             neighbour = self._neighbours.get((link, address))
             if neighbour is None or neighbour.node != node:
                 return actions
@@ -504,6 +608,10 @@ class Adjacencies:
         heard = Heard(neighbour.node, hello.link, hello.instance)
         if neighbour.heard is not None and neighbour.heard.instance != hello.instance:
             actions += self._doubt(neighbour)
+        if neighbour.rank != hello.rank:
+            neighbour.rank = hello.rank
+            actions.append(NeighbourSpeaks(neighbour.node, neighbour.link, hello.rank))
+        neighbour.mtu = hello.mtu
         proven = self._two_way(neighbour, hello)
         news = (neighbour.heard, neighbour.proven) != (heard, proven)
         neighbour.heard = heard
@@ -558,6 +666,8 @@ class Adjacencies:
             heard=neighbour.heard,
             seeking=not neighbour.up or neighbour.restarting,
             goodbye=goodbye,
+            rank=self._ranks.get(neighbour.link, 0),
+            mtu=self._mtus.get(neighbour.link, 0),
         )
         return HELLO_CODEC.encode(hello)
 
@@ -645,6 +755,7 @@ class Adjacencies:
         neighbour.up = neighbour.restarting = neighbour.proven = neighbour.answered = False
         neighbour.judging = neighbour.excused = False
         neighbour.heard = None
+        neighbour.rank = 0
         self._arm_lapse(neighbour)
         return [self._farewell(neighbour, reason)] if was_up else []
 

@@ -48,6 +48,7 @@ from routing.lsa import (
     METRIC_MAX,
     PREFIXES_MAX,
     Adjacency,
+    Attachment,
     LinkNumber,
     Lsa,
     Prefix,
@@ -116,6 +117,13 @@ class PrefixesSet:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachmentsSet:
+    """These of our links are on segments; replaces all before."""
+
+    attachments: tuple[Attachment, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NameSet:
     """The node is called so from now on."""
 
@@ -179,6 +187,7 @@ LinkStateEvent = (
     | NeighbourDown
     | FloodReceived
     | PrefixesSet
+    | AttachmentsSet
     | NameSet
     | DrainSet
     | MetricsSet
@@ -240,6 +249,7 @@ class LinkState:
         self._gateway = 0
         self._draining = False
         self._metrics: dict[NodeId, int] = {}  # by neighbour, over what adjacencies say
+        self._attachments: tuple[Attachment, ...] = ()
         self._peers: dict[NodeId, _Peer] = {}
         self._timers: Deadlines[_Timer] = Deadlines()
         self._contests: TokenBucket[NodeId] = TokenBucket(1.0, 5.0, 1)
@@ -316,6 +326,10 @@ class LinkState:
                 self._metrics = dict(metrics)
                 self._stale = True
                 return []
+            case AttachmentsSet(attachments):
+                self._attachments = attachments
+                self._stale = True
+                return []
             case NameSet(name):
                 self._name = name[:64]
                 self._stale = True
@@ -389,6 +403,7 @@ class LinkState:
             flags,
             PROTOCOL,
             gateway=self._gateway,
+            attachments=self._attachments,
         )
 
     def _advertised(self, neighbour: NodeId, metric: int) -> int:

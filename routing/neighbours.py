@@ -10,14 +10,25 @@ from dataclasses import dataclass
 from routing.lsa import LinkNumber
 from sansio.ids import NodeId
 
+SPARED = "spared"
+"""Why an adjacency is given up that a segment makes superfluous: both ends are well."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """One of our links is usable, or its name or metric has changed."""
+    """One of our links is usable, or its name, metric or another of its properties has changed.
+
+    ``address``: our own link-local address there. ``kind``: ``auto``, ``segment`` or ``point-to-point``. ``medium``:
+    ``wire`` or ``radio``. ``mtu``: in bytes, 0 where it is not known.
+    """
 
     link: LinkNumber
     name: str
     metric: int
+    address: str = ""
+    kind: str = "auto"
+    medium: str = "wire"
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +70,12 @@ class NeighbourRestarting:
 
     node: NodeId
     link: LinkNumber
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourSpeaks:
+    """A neighbour speaks for the segment that the link is on, by another rank than before; 0: not any more."""
+
+    node: NodeId
+    link: LinkNumber
+    rank: int

@@ -13,6 +13,7 @@ import fnmatch
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 from dmssd.driver import rtnetlink
 from dmssd.driver.netlink import NetlinkMonitor, NetlinkSocket
@@ -137,11 +138,10 @@ class Links:
     def _usable(self) -> dict[LinkNumber, LinkUp]:
         chosen = self.selected()
         problems = self._prepare_new([link for link, _ in chosen])
-        addressed = {
-            address.link
-            for address in rtnetlink.addresses(self._netlink, socket.AF_INET6)
-            if address.usable and address.is_link_local
-        }
+        addressed: dict[LinkNumber, str] = {}
+        for address in rtnetlink.addresses(self._netlink, socket.AF_INET6):
+            if address.usable and address.is_link_local:
+                addressed.setdefault(address.link, str(IPv6Address(address.packed)))
         self.table = {
             link.number: LinkStatus(
                 link.name, metric, problems.get(link.number) or _state(link, link.number in addressed)
@@ -149,7 +149,7 @@ class Links:
             for link, metric in chosen
         }
         return {
-            number: LinkUp(number, status.name, status.metric)
+            number: LinkUp(number, status.name, status.metric, addressed[number])
             for number, status in self.table.items()
             if status.state == "up"
         }

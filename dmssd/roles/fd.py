@@ -27,6 +27,7 @@ from routing.filter import RouteFilter
 from routing.lsa import LinkNumber, Lsa, Prefix
 from routing.neighbours import NeighbourDown, NeighbourUp
 from routing.plan import ROW_CODEC, Planner, Row, acceptable
+from routing.segments import GatewaysSet
 from sansio.core import Rejected, Wake
 from sansio.errors import RemoteProtocolError
 from sansio.ids import NodeId
@@ -87,6 +88,7 @@ class SendPlan:
 ForwarderEvent = (
     NeighbourUp
     | NeighbourDown
+    | GatewaysSet
     | PlanReceived
     | LsdbMoved
     | FibProgrammed
@@ -106,6 +108,7 @@ class Forwarder:
         self._lsdb = lsdb
         self._config = config
         self._gateways: dict[tuple[NodeId, LinkNumber], Gateway] = {}
+        self._beside: dict[tuple[NodeId, LinkNumber], Gateway] = {}  # on our segments, adjacent or not
         self._in_flight: ProgramFib | None = None
         self._batches = 0
         self._check_at: Instant | None = None
@@ -134,6 +137,9 @@ class Forwarder:
                 return self._rewant(now)
             case NeighbourDown():
                 return self._on_neighbour_down(event, now)
+            case GatewaysSet(addresses):
+                self._beside = {place: Gateway(place[1], _packed(text)) for place, text in addresses.items()}
+                return self._rewant(now)
             case FibProgrammed():
                 return self._on_programmed(event, now)
             case FibRead():
@@ -159,7 +165,10 @@ class Forwarder:
 
     def neighbours_by_gateway(self) -> dict[Gateway, NodeId]:
         """Whose each usable gateway is."""
-        return {gateway: node for (node, _), gateway in self._gateways.items()}
+        return {gateway: node for (node, _), gateway in self._usable().items()}
+
+    def _usable(self) -> dict[tuple[NodeId, LinkNumber], Gateway]:
+        return self._beside | self._gateways
 
     # Settings
 
@@ -233,7 +242,7 @@ class Forwarder:
     # The kernel
 
     def _rewant(self, now: Instant) -> list[ForwarderAction]:
-        wanted = wanted_routes(self.row, self._gateways) if self.row else {}
+        wanted = wanted_routes(self.row, self._usable()) if self.row else {}
         self.wanted = {prefix: members for prefix, members in wanted.items() if self._config.filter.takes(prefix)}
         self.filtered = len(wanted) - len(self.wanted)
         self._retry_at = None
@@ -252,7 +261,7 @@ class Forwarder:
     def _is_settling(self, now: Instant) -> bool:
         if self._settle_until is None or self.installed is None:
             return False
-        known = set(self._gateways.values())
+        known = set(self._usable().values())
         if now < self._settle_until and not known.issuperset(self.installed.nexthops.values()):
             return True
         if now < self._settle_until and self.row is None:

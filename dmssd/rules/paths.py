@@ -23,6 +23,7 @@ class Paths:
     def __init__(self) -> None:
         self._met: RecentTable[NodeId, dict[LinkNumber, str]] = RecentTable(MET_MAX)
         self._up: dict[NodeId, dict[LinkNumber, tuple[int, str]]] = {}
+        self._beside: dict[NodeId, LinkPath] = {}
         self.next_hops: Mapping[NodeId, NodeId] = {}
 
     def met(self, node: NodeId, link: LinkNumber, address: str) -> bool:
@@ -56,6 +57,10 @@ class Paths:
         if not links:
             self._up.pop(event.node, None)
 
+    def beside(self, addresses: Mapping[tuple[NodeId, LinkNumber], str]) -> None:
+        """Who is on our segments; replaces all before."""
+        self._beside = {node: LinkPath(link, text) for (node, link), text in reversed(list(addresses.items()))}
+
     def neighbours(self) -> tuple[NodeId, ...]:
         """Who can be handed a frame directly, in order of id."""
         return tuple(sorted(node for node in {**self._met, **self._up} if self._met.get(node) or node in self._up))
@@ -72,6 +77,8 @@ class Paths:
 
     def to(self, node: NodeId) -> Path:
         """The path to use for a message to ``node``."""
+        if node not in self._up and node in self._beside:
+            return self._beside[node]
         if node not in self._up and node in self.next_hops:
             return RoutedPath(node, ())
         return self.direct(node) or RoutedPath(node, ())

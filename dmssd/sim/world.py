@@ -367,7 +367,7 @@ class World:
         for link, interface in interfaces.items():
             if interface.carrier and link not in machine.told_up:
                 machine.told_up.add(link)
-                self._enter(machine, LinkUp(link, interface.name, interface.metric))
+                self._enter(machine, LinkUp(link, interface.name, interface.metric, interface.address))
 
     def _read_fib(self, machine: Machine) -> None:
         self._enter(machine, FibRead(machine.kernel.installed()))

@@ -163,11 +163,16 @@ def link_watch(spaces: Namespaces, *rules: LinkRule) -> Links:
     return spaces.inside("here", make)
 
 
+def up(pair: Namespaces, link: int, name: str, metric: int) -> LinkUp:
+    """A link of ours as the kernel has it: with its own link-local address."""
+    return LinkUp(LinkNumber(link), name, metric, pair.link_local("here", name), mtu=1500)
+
+
 def test_links_are_the_interfaces_that_a_rule_matches_first_and_never_loopback(pair: Namespaces) -> None:
     links = link_watch(pair, LinkRule("mesh*", 7), LinkRule("*", 100))
     here, other = number(pair, "here"), number(pair, "here", "other0")
     settle(pair, "mesh0", "other0")
-    assert links.read().events == (LinkUp(here, "mesh0", 7), LinkUp(other, "other0", 100))
+    assert links.read().events == (up(pair, here, "mesh0", 7), up(pair, other, "other0", 100))
     assert {status.name for status in links.table.values()} == {"mesh0", "other0"}
     assert links.read().events == ()
 
@@ -181,12 +186,12 @@ def test_carrier_loss_takes_a_link_down_and_suspects_the_table_and_carrier_bring
     links = link_watch(pair, LinkRule("mesh*", 7))
     link = number(pair, "here")
     settle(pair, "mesh0")
-    assert links.read().events == (LinkUp(link, "mesh0", 7),)
+    assert links.read().events == (up(pair, link, "mesh0", 7),)
     pair.ip("there", "link", "set", "mesh0", "down")
     assert announced(links, 1) == ([LinkDown(link)], True)
     assert links.table[link].state == "no carrier"
     pair.ip("there", "link", "set", "mesh0", "up")
-    assert announced(links, 1) == ([LinkUp(link, "mesh0", 7)], True)
+    assert announced(links, 1) == ([up(pair, link, "mesh0", 7)], True)
     pair.ip("here", "link", "set", "mesh0", "down")
     assert announced(links, 1) == ([LinkDown(link)], True)
     assert links.table[link].state == "switched off"
@@ -207,7 +212,7 @@ def test_an_interface_that_appears_or_goes_is_noticed(pair: Namespaces) -> None:
     assert links.read().events == ()
     pair.veth(("here", "late0"), ("there", "late0"))
     link = number(pair, "here", "late0")
-    assert announced(links, 1)[0] == [LinkUp(link, "late0", 3)]
+    assert announced(links, 1)[0] == [up(pair, link, "late0", 3)]
     pair.ip("here", "link", "del", "late0")
     assert announced(links, 1) == ([LinkDown(link)], True)
     assert links.table == {}
@@ -239,7 +244,7 @@ def test_announcements_lost_for_want_of_space_are_made_up_by_reading_again(pair:
     pair.veth(("here", "late0"), ("there", "late0"))
     settle(pair, "late0")
     found, suspect = announced(links, 1)
-    assert (found, suspect) == ([LinkUp(number(pair, "here", "late0"), "late0", 3)], True)
+    assert (found, suspect) == ([up(pair, number(pair, "here", "late0"), "late0", 3)], True)
 
 
 def test_pinning_confirms_a_neighbour_with_the_address_the_kernel_has_learned(pair: Namespaces) -> None:
@@ -317,7 +322,7 @@ def test_a_link_that_cannot_be_prepared_is_not_up_says_why_and_is_tried_again(pa
     link = number(pair, "here")
     assert links.read().events == ()
     assert links.table[link].state == "net/ipv4/conf/mesh0/forwarding: cannot be written"
-    assert links.read().events == (LinkUp(link, "mesh0", 7),)
+    assert links.read().events == (up(pair, link, "mesh0", 7),)
 
 
 def test_an_address_that_another_interface_has_is_not_added_again(pair: Namespaces) -> None:
@@ -339,7 +344,7 @@ def test_all_devices_open_together_tell_how_things_stand_and_carry_datagrams(pai
     devices = pair.inside("here", lambda: KernelDevices(settings, store))
     try:
         link = number(pair, "here")
-        assert list(devices.start()) == [FibSuspect(), NetworksRead(()), LinkUp(link, "mesh0", 7)]
+        assert list(devices.start()) == [FibSuspect(), NetworksRead(()), up(pair, link, "mesh0", 7)]
         there = joined(pair, "there")
         devices.send(SendDatagram(link, None, b"hello"))
         assert next_of(there) == [Datagram(number(pair, "there"), pair.link_local("here", "mesh0"), b"hello")]

@@ -24,12 +24,22 @@ from routing.adjacency import (
     NeighbourForgotten,
     Paired,
     PinNeighbour,
+    RankSet,
     SendEcho,
     SendHello,
     SessionRestarted,
+    Spared,
 )
 from routing.lsa import LinkNumber
-from routing.neighbours import LinkDown, LinkUp, NeighbourDown, NeighbourRestarting, NeighbourUp
+from routing.neighbours import (
+    SPARED,
+    LinkDown,
+    LinkUp,
+    NeighbourDown,
+    NeighbourRestarting,
+    NeighbourSpeaks,
+    NeighbourUp,
+)
 from sansio.core import Rejected, Wake
 from sansio.ids import NodeId, node_id
 from sansio.instant import MILLISECOND, SECOND, Duration, Instant, after
@@ -608,3 +618,58 @@ def test_a_lease_that_is_shortened_ends_sooner_for_who_is_restarting_already() -
 def test_the_same_settings_again_do_nothing() -> None:
     bench = Bench().up()
     assert bench.tell(Configured(AdjacencyConfig())) == []
+
+
+# Segments
+
+
+def test_a_spared_neighbour_is_let_go_without_a_word_and_without_being_forgotten() -> None:
+    bench = Bench().up()
+    actions = bench.tell(Spared(LINK, frozenset({PEER})))
+    assert [action.reason for action in actions if isinstance(action, NeighbourDown)] == [SPARED]
+    assert len(actions) == 1
+    assert bench.core.neighbours() == []
+    bench.log.clear()
+    bench.run(Duration(2 * SECOND))
+    assert not bench.seen(SendHello)
+    assert not bench.seen(SendEcho)
+
+
+def test_whoever_is_spared_is_paired_by_no_greeting_and_no_hello_unless_it_speaks() -> None:
+    bench = Bench()
+    bench.tell(Spared(LINK, frozenset({PEER})))
+    assert bench.tell(Paired(PEER, LINK, THERE)) == []
+    assert bench.hello() == []
+    assert any(isinstance(action, NeighbourSpeaks) for action in bench.hello(rank=2))
+    bench.hello(rank=2)
+    assert bench.seen(NeighbourUp)
+
+
+def test_nobody_is_spared_while_we_speak_and_everyone_paired_hears_at_once_that_we_do() -> None:
+    bench = Bench().up()
+    (said,) = [action for action in bench.tell(RankSet(LINK, 5)) if isinstance(action, SendHello)]
+    assert HELLO_CODEC.decode(said.payload, "").rank == 5
+    bench.tell(Spared(LINK, frozenset({PEER})))
+    assert bench.core.neighbours()[0].state == "up"
+
+
+def test_another_rank_is_told_once_and_again_after_the_neighbour_was_lost() -> None:
+    bench = Bench().up()
+    assert NeighbourSpeaks(PEER, LINK, 4) in bench.hello(rank=4)
+    assert not [action for action in bench.hello(rank=4) if isinstance(action, NeighbourSpeaks)]
+    bench.kernel = False
+    bench.run(Duration(SECOND))
+    bench.kernel = True
+    bench.log.clear()
+    bench.hello(rank=4)
+    assert bench.seen(NeighbourSpeaks)
+
+
+def test_hellos_carry_the_links_mtu_and_the_neighbours_is_shown() -> None:
+    bench = Bench().up()
+    assert bench.core.neighbours()[0].mtu == 0
+    bench.hello(mtu=9000)
+    assert bench.core.neighbours()[0].mtu == 9000
+    bench.tell(LinkUp(LINK, "eth0", 10, mtu=1400))
+    (said,) = [action for action in bench.tell(RankSet(LINK, 0)) if isinstance(action, SendHello)]
+    assert HELLO_CODEC.decode(said.payload, "").mtu == 1400

@@ -262,4 +262,6 @@ def test_the_link_up_of_a_start_follows_the_reading_of_the_kernel(toys):
 
     world._boot = recording
     world.start(machine)
-    assert heard == [FibRead(machine.kernel.installed()), LinkUp(2, "eth2", machine.kernel.interfaces[2].metric)]
+    interface = machine.kernel.interfaces[2]
+    up = LinkUp(2, "eth2", interface.metric, interface.address)
+    assert heard == [FibRead(machine.kernel.installed()), up]
