@@ -313,26 +313,8 @@ class LinkState:
                 return self._on_neighbour_down(node, (node, link, remote_link))
             case FloodReceived(neighbour, payload):
                 return self._on_payload(neighbour, payload, now)
-            case PrefixesSet(prefixes, gateway):
-                self._prefixes = tuple(sorted(set(prefixes)))[:PREFIXES_MAX]
-                self._gateway = gateway
-                self._stale = True
-                return []
-            case DrainSet(draining):
-                self._draining = draining
-                self._stale = True
-                return []
-            case MetricsSet(metrics):
-                self._metrics = dict(metrics)
-                self._stale = True
-                return []
-            case AttachmentsSet(attachments):
-                self._attachments = attachments
-                self._stale = True
-                return []
-            case NameSet(name):
-                self._name = name[:64]
-                self._stale = True
+            case PrefixesSet() | DrainSet() | MetricsSet() | AttachmentsSet() | NameSet():
+                self._on_said(event)
                 return []
             case OriginsExpelled(origins):
                 self._on_expelled(origins)
@@ -346,6 +328,24 @@ class LinkState:
                 return []
             case Wake():
                 return self._on_wake(now)
+            case _:
+                assert_never(event)
+
+    def _on_said(self, event: PrefixesSet | DrainSet | MetricsSet | AttachmentsSet | NameSet) -> None:
+        """Something that our LSA is to say is another."""
+        self._stale = True
+        match event:
+            case PrefixesSet(prefixes, gateway):
+                self._prefixes = tuple(sorted(set(prefixes)))[:PREFIXES_MAX]
+                self._gateway = gateway
+            case DrainSet(draining):
+                self._draining = draining
+            case MetricsSet(metrics):
+                self._metrics = dict(metrics)
+            case AttachmentsSet(attachments):
+                self._attachments = attachments
+            case NameSet(name):
+                self._name = name[:64]
             case _:
                 assert_never(event)
 
