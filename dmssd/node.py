@@ -94,7 +94,16 @@ _MEMBER_NOTICES: dict[type, str] = {
 }
 
 _TimedCore = (
-    Discovery | Adjacencies | LinkState | Segments | Swim | Replica | AddressClaims | Forwarder | TopologyProcessor | Traffic
+    Discovery
+    | Adjacencies
+    | LinkState
+    | Segments
+    | Swim
+    | Replica
+    | AddressClaims
+    | Forwarder
+    | TopologyProcessor
+    | Traffic
 )
 
 
