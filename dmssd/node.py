@@ -524,6 +524,7 @@ class Node:
         return {
             discovery.SendGreeting: self._on_send_greeting,
             discovery.NeighbourSeen: self._on_neighbour_seen,
+            discovery.OwnIdentitySeen: self._on_own_identity_seen,
             adjacency.SendHello: self._on_send_hello,
             adjacency.SendEcho: self._on_send_echo,
             adjacency.PinNeighbour: self._on_pin,
@@ -689,6 +690,9 @@ class Node:
             self._out.append(OpenSession(seen.node, LinkPath(seen.link, seen.address)))
         elif stands and seen.mesh == self.mesh:
             self._try_pair(seen.node, seen.link, seen.address, now)
+
+    def _on_own_identity_seen(self, seen: discovery.OwnIdentitySeen, now: Instant) -> None:
+        self._out.append(OpenSession(self.me, LinkPath(seen.link, seen.address)))
 
     def _on_neighbour(self, event: NeighbourUp | NeighbourDown, now: Instant) -> None:
         interface = self._interface(event.link)

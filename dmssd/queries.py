@@ -50,7 +50,12 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
         counts[STATE_SHOWN[member.state]] += 1
     neighbours = _neighbours(node)
     standing = secure.membership.standing
-    reasons = [*expulsion_reasons(standing, node.me, node.names), *_reasons(node, neighbours), *around.notes]
+    reasons = [
+        *_twins(secure, now),
+        *expulsion_reasons(standing, node.me, node.names),
+        *_reasons(node, neighbours),
+        *around.notes,
+    ]
     if around.guard.get("problem"):
         reasons.append(f"forwarding is not guarded: {around.guard['problem']}; next: dmssd doctor")
     return {
@@ -377,6 +382,23 @@ def _plan(node: Node) -> dict[str, Any]:
         "filtered": forwarder.filtered,
         "taken": forwarder.taken,
     }
+
+
+def _twins(secure: SecureNode, now: Instant) -> list[str]:
+    """Identities that are on two machines."""
+    node, twins = secure.node, secure.sessions.twins
+
+    def place(source: str) -> str:
+        address, _, link = source.partition("%")
+        return f"{address} on {interface(node, int(link))}" if link.isdigit() else f"through {address}"
+
+    next_step = "next: stop one of the two, remove its state directory there, and have it join anew"
+    ours = twins.ours(now)
+    lines = [] if ours is None else [f"another machine, {place(ours)}, runs with this node's identity; {next_step}"]
+    return lines + [
+        f"two machines run with the identity of {name_of(node, who)}: {place(one)} and {place(other)}; {next_step}"
+        for who, (one, other) in twins.others(now)
+    ]
 
 
 def _reasons(node: Node, neighbours: list[dict[str, Any]]) -> list[str]:

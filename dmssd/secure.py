@@ -187,8 +187,7 @@ class SecureNode:
                 case "expel":
                     self._expel(request, now, out)
                 case "admit":
-                    value, admitting = self.admission.admit(request.arguments, self.node.replica, now)
-                    self._admission_actions([*admitting, Reply(request.number, value)], now, out)
+                    self._admit(request, now, out)
                 case "grant":
                     self._grant(request, now, out)
                 case "recover":
@@ -213,17 +212,34 @@ class SecureNode:
             value |= self._make_recovery_key(now, out)
         out.append(Reply(request.number, value))
 
+    def _admit(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
+        arguments = dict(request.arguments)
+        replaced: NodeId | None = None
+        if arguments.get("replaces"):
+            members = self.membership.members(self._chains())
+            replaced = find_node(self.node, str(arguments["replaces"]), members)
+            if replaced not in members:
+                raise RequestError("the node to be replaced is no member: admit the new one without --replaces")
+            arguments["name"] = members[replaced].name
+        value, admitting = self.admission.admit(arguments, self.node.replica, now)
+        if replaced is not None:
+            self._vote(replaced, "replaced by another board", now, out)
+            value["replaced"] = replaced in self.membership.standing.expelled
+        self._admission_actions([*admitting, Reply(request.number, value)], now, out)
+
+    def _vote(self, target: NodeId, reason: str, now: Instant, out: list[NodeAction]) -> None:
+        if target not in self.membership.standing.expelled:
+            chains = self._chains()
+            members = {*self.membership.members(chains), *(member.node for member in self.node.swim.members())}
+            self._inner(self.membership.vote(target, reason, chains, members), now, out)
+
     def _expel(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
         arguments = request.arguments
         target = find_node(self.node, str(arguments.get("node", "")), self.membership.members(self._chains()))
-        replica = self.node.replica
         if arguments.get("withdraw"):
-            self._inner(self.membership.withdrawal(target, replica), now, out)
-        elif target not in self.membership.standing.expelled:
-            chains = self._chains()
-            members = {*self.membership.members(chains), *(member.node for member in self.node.swim.members())}
-            reason = str(arguments.get("reason") or "")
-            self._inner(self.membership.vote(target, reason, chains, members, replica), now, out)
+            self._inner(self.membership.withdrawal(target, self.node.replica), now, out)
+        else:
+            self._vote(target, str(arguments.get("reason") or ""), now, out)
         standing = self.membership.standing
         value = {
             "node": target.hex(),

@@ -118,8 +118,16 @@ class NeighbourSeen:
     mesh: MeshId
 
 
+@dataclass(frozen=True, slots=True)
+class OwnIdentitySeen:
+    """Somebody greets in our name: ourselves over another link of the segment, or another machine. To be proved."""
+
+    link: LinkNumber
+    address: str
+
+
 DiscoveryEvent = LinkUp | LinkDown | GreetingReceived | Paired | Unpaired | MeshChanged | Wake
-DiscoveryAction = SendGreeting | NeighbourSeen | Rejected
+DiscoveryAction = SendGreeting | NeighbourSeen | OwnIdentitySeen | Rejected
 
 _Key = tuple[LinkNumber, str]
 
@@ -215,7 +223,7 @@ class Discovery:
             return [Rejected(address, "greeting with an unprintable name")]
         if greeting.node == self._me:
             # Our own multicast back over a second link on the same segment, or somebody with our key.
-            return [Rejected(address, "greeting carries our own identity")]
+            return [Rejected(address, "greeting carries our own identity"), OwnIdentitySeen(link, address)]
         return self._on_greeter(link, address, greeting, now)
 
     def _on_greeter(self, link: LinkNumber, address: str, greeting: Greeting, now: Instant) -> list[DiscoveryAction]:

@@ -110,6 +110,7 @@ REQUESTS: Mapping[str, Mapping[str, Argument]] = {
         "nodes": Argument(_texts, required=True),
         "name": Argument(_text),
         "admin": Argument(_flag),
+        "replaces": Argument(_text),
         "ttl_s": Argument(_whole(1, TOKEN_TTL_S_MAX)),
     },
     "grant": {"node": Argument(_text, required=True)},

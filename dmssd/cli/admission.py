@@ -27,6 +27,7 @@ def pending(target: Target) -> None:
 @click.argument("nodes", nargs=-1, metavar="[ID|NAME]...")
 @click.option("--from", "file", type=click.File(), metavar="FILE", help="One id or name a line; # begins a comment.")
 @click.option("--name", metavar="N", help="Name of the one node in the mesh; else the one it asked for.")
+@click.option("--replaces", metavar="OLD", help="Give it OLD's name and expel OLD, a board that is lost.")
 @click.option("--admin", is_flag=True, help="Let it admit and expel others.")
 @click.option(
     "--ttl", "ttl_s", type=Duration(1, TTL_S_MAX), default="24h", show_default=True, help="How long an approval holds."
@@ -34,7 +35,13 @@ def pending(target: Target) -> None:
 @shared_options
 @pass_target
 def admit(
-    target: Target, nodes: tuple[str, ...], file: TextIO | None, name: str | None, admin: bool, ttl_s: float
+    target: Target,
+    nodes: tuple[str, ...],
+    file: TextIO | None,
+    name: str | None,
+    replaces: str | None,
+    admin: bool,
+    ttl_s: float,
 ) -> None:
     """Admit nodes that wait (dmssd pending), by id or name.
 
@@ -45,7 +52,7 @@ def admit(
     wanted = [*nodes, *(line for line in lines if line)]
     if not wanted:
         raise click.UsageError("name those to admit: dmssd pending shows who waits")
-    arguments = {"nodes": wanted, "name": name, "admin": admin or None, "ttl_s": int(ttl_s)}
+    arguments = {"nodes": wanted, "name": name, "replaces": replaces, "admin": admin or None, "ttl_s": int(ttl_s)}
     answer = target.client().post("admit", arguments)
     target.show(answer, lambda: _admitted(answer))
 
@@ -53,6 +60,8 @@ def admit(
 def _admitted(answer: dict[str, Any]) -> str:
     lines = [f"admitted {clean(each['name'])} ({each['node']})" for each in answer["admitted"]]
     lines += [f"approved {clean(text)}: admitted once it says dmssd join" for text in answer["approved"]]
+    if answer.get("replaced") is False:
+        lines.append("the one that it replaces is an admin: expel it on another admin too; next: dmssd status")
     return "\n".join(lines)
 
 

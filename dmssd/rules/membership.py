@@ -115,9 +115,7 @@ class Membership:
             if replica.get(TOPIC_ADMIT, self.me, node) is None and node not in self.standing.expelled
         ]
 
-    def vote(
-        self, target: NodeId, reason: str, chains: Iterable[bytes], members: Iterable[NodeId], replica: Replica
-    ) -> Publish:
+    def vote(self, target: NodeId, reason: str, chains: Iterable[bytes], members: Iterable[NodeId]) -> Publish:
         """Our vote to expel ``target``; ``RequestError`` where we have none, or it is the last admin."""
         if not self.is_admin:
             raise RequestError(

@@ -73,6 +73,7 @@ from dmssd.security.session_events import (
 )
 from dmssd.security.session_state import Initiation, Peer, Response, Session, remember
 from dmssd.security.transport import INDEX_BYTES, KIND_SEALED, OVERHEAD_BYTES, VERSION, Transport
+from dmssd.security.twins import Twins
 from sansio.bounded import RecentTable, TokenBucket
 from sansio.core import Rejected, Wake
 from sansio.deadlines import Deadlines
@@ -148,6 +149,7 @@ class Sessions:
         self._me = credentials
         self._entropy = entropy
         self._instance = entropy(INSTANCE_BYTES)
+        self.twins = Twins()
         self._refusal: Refusal = lambda chain: None
         self._generation = 0
         self._peers: dict[NodeId, Peer] = {}
@@ -335,7 +337,7 @@ class Sessions:
         return self._want(peer, path, now)
 
     def _on_connect(self, node: NodeId, path: Path, now: Instant) -> list[SessionsAction]:
-        if node == self._me.identity.node:
+        if node == self._me.identity.node and not self.twins.may_probe(now):
             return []
         peer = self._peer(node)
         if peer.current is not None:
@@ -438,7 +440,7 @@ class Sessions:
             message2 = header + handshake.write(introduce(self._me, self._instance, 0, index))
             self._remember_pending(Response(index, remote_index, handshake, digest, message2), now)
             return [Transmit(path, message2)]
-        met = self._meet(said, handshake, remote_index)
+        met = self._meet(said, handshake, remote_index, path, now)
         message2 = header + handshake.write(introduce(self._me, self._instance, 0, index))
         session = self._session(handshake, index, remote_index, met, path, now, generation=met.generation)
         session.message1, session.message2 = digest, message2
@@ -460,11 +462,13 @@ class Sessions:
         handshake, remote_index = initiation.handshake, payload[6:10]
         said = handshake.read(payload[10:])
         try:
-            met = self._meet(said, handshake, remote_index)
+            met = self._meet(said, handshake, remote_index, path, now)
             if met.node != initiation.peer:
                 raise RemoteProtocolError("handshake", "another node answered")
         except RemoteProtocolError:
             handshake.unread()
+            if initiation.peer == self._me.identity.node:
+                self._drop_peer(self._peers[initiation.peer])  # that was what we wanted to know
             raise
         index, message3 = initiation.index, b""
         if initiation.protocol == XX:
@@ -491,7 +495,7 @@ class Sessions:
         handshake = response.handshake
         said = handshake.read(payload[6:])
         try:
-            met = self._meet(said, handshake, response.remote_index)
+            met = self._meet(said, handshake, response.remote_index, path, now)
         except RemoteProtocolError:
             handshake.unread()
             raise
@@ -501,11 +505,17 @@ class Sessions:
         self._by_index[index] = session
         return self._confirm(session, path, now)
 
-    def _meet(self, said: bytes, handshake: Handshake, remote_index: bytes) -> Met:
+    def _meet(self, said: bytes, handshake: Handshake, remote_index: bytes, path: Path, now: Instant) -> Met:
         met = meet(said, handshake.remote_static, remote_index, self._me.mesh, self._refusal)
         if met.node == self._me.identity.node:
+            if met.instance == self._instance:
+                raise RemoteProtocolError("handshake", "our own handshake over another link")
+            self.twins.own(source_of(path), now)
             raise RemoteProtocolError("handshake", "another machine has this node's identity")
         if self._is_retired(met):
+            current = self._peers[met.node].current
+            if current is not None:
+                self.twins.refused(met.node, source_of(current.path), source_of(path), now)
             raise RemoteProtocolError("handshake", EARLIER_START)
         if met.generation > self._generation + GENERATION_LEAP_MAX:
             raise RemoteProtocolError("handshake", "handshake generation out of reach")

@@ -143,7 +143,52 @@ def test_the_recovery_key_makes_a_member_an_admin_when_no_admin_is_left(lab: Lab
     until(lambda: "n6" in states(lab, "n1"), "all believe the new admin")
 
 
+def test_a_lost_board_is_replaced_by_another_under_its_old_name(lab: Lab, recovery_key: str) -> None:
+    lost = "n6"
+    lab.kill(lost)
+    # The new board has the place of the old one, and nothing of it: another identity.
+    old = node_id(lab, "n1") and lab.client("n1").get("members")
+    before = next(row["node"] for row in old if row["name"] == lost)
+    for kept in (lab.log(lost).parent / "state").iterdir():
+        kept.unlink()
+    lab.restart(lost)
+    me = node_id(lab, lost)
+    assert me != before
+    join = asking(lab, lost)
+    until(lambda: me in waiting(lab, "n1"), "it waits")
+    done = dmssd(lab, "n1", "admit", me, "--replaces", lost)
+    assert done.returncode == 0, done.stderr
+    assert ended(join)[0] == 0
+    rows = until(
+        lambda: [row for row in lab.client("n1").get("members") if row["name"] == lost and row["state"] == "up"],
+        "the new board is up under the old name",
+    )
+    assert [row["node"] for row in rows] == [me]
+    assert before not in [row["node"] for row in lab.client("n1").get("members")]
+
+
+def test_an_identity_on_two_machines_is_noticed_and_shown_with_addresses(lab: Lab, recovery_key: str) -> None:
+    # n6 gets a copy of n1's whole state: its neighbour over one link has the identity that it has itself.
+    origin, copy = lab.log("n1").parent / "state", lab.log("n6").parent / "state"
+    lab.stop_daemons(["n6"])
+    for name in ("identity", "membership"):
+        (copy / name).write_bytes((origin / name).read_bytes())
+    lab.start_daemons(["n6"])
+    lab.wait_ready(["n6"])
+    for node in ("n1", "n6"):
+        reasons = until(
+            lambda node=node: [
+                line for line in lab.client(node).get("status")["reasons"] if "this node's identity" in line
+            ],
+            f"{node} notices",
+        )
+        assert re.search(r"another machine, fe80::\S+ on to-\S+, runs with", reasons[0]), reasons
+    status = dmssd(lab, "n1", "status")
+    assert status.returncode == 1
+    assert "remove its state directory" in status.stdout
+
+
 def test_a_member_of_a_populated_mesh_is_told_that_meshes_are_not_merged(lab: Lab, recovery_key: str) -> None:
-    done = dmssd(lab, "n6", "join", "n1", "--timeout", "2s")
+    done = dmssd(lab, "n5", "join", "n1", "--timeout", "2s")
     assert done.returncode == 1
     assert "meshes are not merged" in done.stderr

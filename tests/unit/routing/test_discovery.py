@@ -13,6 +13,7 @@ from routing.discovery import (
     GreetingReceived,
     MeshChanged,
     NeighbourSeen,
+    OwnIdentitySeen,
     Paired,
     SendGreeting,
     Unpaired,
@@ -148,9 +149,10 @@ def test_a_greeting_that_is_none_is_rejected(payload: bytes) -> None:
     assert isinstance(rejected, Rejected)
 
 
-def test_our_own_identity_in_a_greeting_is_rejected_and_never_answered() -> None:
-    [rejected] = on_link().handle(greeting(node=ME), T0)
+def test_our_own_identity_in_a_greeting_is_rejected_told_and_never_answered() -> None:
+    rejected, seen = on_link().handle(greeting(node=ME), T0)
     assert isinstance(rejected, Rejected)
+    assert isinstance(seen, OwnIdentitySeen)
 
 
 def test_a_name_with_control_characters_is_rejected() -> None:

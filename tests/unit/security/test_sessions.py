@@ -355,6 +355,18 @@ def test_our_own_identity_on_another_machine_is_refused_by_name():
     assert not wires.of("a", SessionUp)
 
 
+def test_one_who_greets_in_our_name_is_a_twin_only_if_it_has_our_key():
+    wires = pair()
+    wires.start("twin", wires.credentials["a"])
+    wires.tell("a", Connect(wires.node("a"), wires.to("b")))  # b greets in a's name
+    wires.run(Duration(30 * SECOND))
+    assert wires.cores["a"].twins.ours(wires.now) is None
+    wires.tell("a", Connect(wires.node("a"), wires.to("twin")))
+    wires.run(Duration(30 * SECOND))
+    assert wires.cores["a"].twins.ours(wires.now) is not None
+    assert not wires.of("a", SessionUp)
+
+
 def test_a_member_of_another_mesh_is_a_stranger_and_shows_its_own_chain():
     wires = pair()
     foreigner = mesh_of("x", seed=9)[0]
@@ -622,9 +634,13 @@ def test_forgetting_a_peer_leaves_no_timer_and_no_index():
     wires.tell("a", ForgetPeer(wires.node("b")))
 
 
-def test_speaking_to_oneself_is_a_bug_and_connecting_to_oneself_does_nothing():
+def test_speaking_to_oneself_is_a_bug_and_calling_oneself_finds_no_twin_and_makes_no_session():
     wires = pair()
-    assert wires.tell("a", Connect(wires.node("a"), wires.to("a"))) == []
+    wires.tell("a", Connect(wires.node("a"), wires.to("a")))
+    wires.run(SHORT)
+    assert "our own handshake over another link" in reasons(wires, "a")
+    assert wires.cores["a"].twins.ours(wires.now) is None
+    assert not wires.of("a", SessionUp)
     with pytest.raises(LocalProtocolError):
         wires.tell("a", Outgoing(wires.node("a"), wires.to("a"), b"echo"))
 
