@@ -120,8 +120,8 @@ REQUESTS: Mapping[str, Mapping[str, Argument]] = {
         "reason": Argument(_text),
         "withdraw": Argument(_flag),
     },
-    "drain": {"on": Argument(_flag, default=True)},
-    "metric": {"link": Argument(_text, required=True), "metric": Argument(_whole(1, METRIC_MAX))},
+    "drain": {"on": Argument(_flag, default=True), **TRIAL},
+    "metric": {"link": Argument(_text, required=True), "metric": Argument(_whole(1, METRIC_MAX)), **TRIAL},
     "token": {
         "uses": Argument(_whole(1, TOKEN_USES_MAX), default=1),
         "ttl_s": Argument(_whole(1, TOKEN_TTL_S_MAX), default=600),

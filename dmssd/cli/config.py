@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from dmssd.cli.target import Target, output_option, pass_target, shared_options
-from dmssd.cli.trial import change_lines, show_changes, trial_options
+from dmssd.cli.trial import change_lines, show_changes, trial_arguments, trial_options
 from dmssd.config import paths
 
 
@@ -58,8 +58,7 @@ def diff(target: Target) -> None:
 @pass_target
 def reload(target: Target, dry_run: bool, confirm_s: float | None) -> None:
     """Have the running daemon read its files again. A file that cannot be used changes nothing."""
-    arguments = {"dry_run": dry_run or None, "confirm_s": confirm_s}
-    show_changes(target, target.client().post("reload", arguments))
+    show_changes(target, target.client().post("reload", trial_arguments(dry_run, confirm_s)))
 
 
 @config.command()

@@ -8,6 +8,7 @@ import click
 
 from dmssd.cli.render import clean, number, plural, table
 from dmssd.cli.target import Target, complete_member, pass_target, shared_options
+from dmssd.cli.trial import show_outcome, trial_arguments, trial_options
 
 SET_TIMEOUT_S = 20.0
 """Longer than the daemon waits for the other end."""
@@ -68,9 +69,10 @@ def spt(target: Target, node: str | None) -> None:
 @click.argument("link", metavar="A-B")
 @click.argument("what", type=click.Choice(["metric"]))
 @click.argument("metric", metavar="N|configured")
+@trial_options
 @shared_options
 @pass_target
-def set_(target: Target, link: str, what: str, metric: str) -> None:
+def set_(target: Target, link: str, what: str, metric: str, dry_run: bool, confirm_s: float | None) -> None:
     """What the links between two nodes cost, in both directions, from now on: dmssd network set A-B metric 50.
 
     Kept by both until it is set again; "configured" goes back to what their configurations say. Needs the admin
@@ -79,9 +81,10 @@ def set_(target: Target, link: str, what: str, metric: str) -> None:
     if metric != "configured" and not metric.isdecimal():
         raise click.BadParameter(f"{metric!r} is neither a whole number nor the word configured", param_hint="N")
     value = None if metric == "configured" else int(metric)
-    answer = target.client().post("metric", {"link": link, "metric": value}, SET_TIMEOUT_S)
+    arguments = {"link": link, "metric": value, **trial_arguments(dry_run, confirm_s)}
+    answer = target.client().post("metric", arguments, SET_TIMEOUT_S)
     said = f"costs {value}" if value is not None else "costs what its ends are configured with"
-    target.show(answer, lambda: f"{clean(link)} {said}, in both directions")
+    show_outcome(target, answer, f"{clean(link)} {said}, in both directions")
 
 
 def _global_text(answer: dict[str, Any]) -> str:

@@ -27,6 +27,19 @@ def trial_options(command: F) -> F:
     return dry(confirm(command))
 
 
+def trial_arguments(dry_run: bool, confirm_s: float | None) -> dict[str, Any]:
+    """Those options as the request takes them."""
+    return {"dry_run": dry_run or None, "confirm_s": confirm_s}
+
+
+def show_outcome(target: Target, answer: dict[str, Any], sentence: str) -> None:
+    """What a request that need not be tried has done: in its own words, unless it was only previewed or is tried."""
+    if answer.get("made", True) and answer.get("confirm_s") is None:
+        target.show(answer, lambda: sentence)
+    else:
+        show_changes(target, answer)
+
+
 def show_changes(target: Target, answer: dict[str, Any]) -> None:
     """What a request with those options has changed, or would change."""
     target.show(answer, lambda: _text(answer))

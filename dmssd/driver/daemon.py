@@ -34,6 +34,7 @@ from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
 from dmssd.rules.confirming import STORED_KEY as TRIALS_KEY
 from dmssd.rules.confirming import Confirming, Undo
 from dmssd.rules.finding import find_node, name_of
+from dmssd.rules.undoing import PLANS
 from dmssd.rules.waiting import APPROVALS_KEY
 from dmssd.secure import MEMBERSHIP_KEY, SecureNode
 from dmssd.security.identity import SEED_BYTES, Identity
@@ -164,7 +165,10 @@ class Daemon:
             case "undo":
                 return self._trials.undo()
             case "metric":
-                arguments = link_ends(self.secure.node, arguments)
+                arguments = {**arguments, **link_ends(self.secure.node, arguments)}
+        if verb in PLANS:
+            planned = PLANS[verb](self.secure.node, arguments)
+            return await self._trials.make(planned, arguments, lambda: self._runner.request(verb, arguments))
         return await self._runner.request(verb, arguments)
 
     def subscribe(self) -> Subscription:

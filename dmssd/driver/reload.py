@@ -6,7 +6,6 @@ state directory by its digest, with the configuration that is in force instead. 
 the files change or ``dmssd config reload`` is asked for once more.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Callable
@@ -18,8 +17,8 @@ from dmssd.config.changes import RESTART, Change, changes, in_effect
 from dmssd.config.load import load, parse
 from dmssd.config.schema import Config, plain
 from dmssd.driver.disk import Store
-from dmssd.driver.trials import Planned
 from dmssd.rules.confirming import Undo
+from dmssd.rules.undoing import Planned
 from sansio.errors import ConfigError, RequestError
 
 UNDONE_KEY = "config-undone"
@@ -134,10 +133,10 @@ class Reloader:
         if left:
             self._again()
 
-    async def make(self, wanted: Config) -> None:
+    async def make(self, wanted: Config) -> dict[str, Any]:
         """:meth:`take`, for :meth:`dmssd.driver.trials.Trials.make`."""
         self.take(wanted)
-        await asyncio.sleep(0)
+        return {}
 
 
 def _remember(store: Store, filed: Config, kept: dict[str, Any]) -> None:

@@ -1,13 +1,13 @@
 """Makes changes that were previewed, or on trial, and undoes those that nobody confirmed (``dmssd.rules.confirming``).
 
 One door for every kind of change: whoever can say what a request would change and how to undo it hands in a
-:class:`Planned`, and gets ``--dry-run`` and ``--confirm`` for it.
+:class:`~dmssd.rules.undoing.Planned`, and gets ``--dry-run`` and ``--confirm`` for it.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from dmssd.config.changes import Change
@@ -15,20 +15,16 @@ from dmssd.driver import clock
 from dmssd.events import Notice
 from dmssd.rules import confirming
 from dmssd.rules.confirming import Confirming, ConfirmingAction, ConfirmingEvent, Perform, Refused, Undo
+from dmssd.rules.undoing import Planned
 from sansio.core import Persist, Wake
 from sansio.errors import DmssdError, RequestError
 from sansio.instant import SECOND, seconds
 
+UNDO_AGAIN_S = 2.0
+UNDO_TRIES = 150
+"""An undo that needs others, soon after a start, may have to wait for them; given up after five minutes."""
+
 _log = logging.getLogger("dmssd")
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A change that could be made: of what, what would differ, and how it is taken back."""
-
-    subject: str
-    changes: tuple[Change, ...]
-    undo: Undo
 
 
 class Trials:
@@ -77,9 +73,11 @@ class Trials:
         )
 
     async def make(
-        self, planned: Planned, arguments: Mapping[str, Any], apply: Callable[[], Awaitable[object]]
+        self, planned: Planned, arguments: Mapping[str, Any], apply: Callable[[], Awaitable[dict[str, Any]]]
     ) -> dict[str, Any]:
         """Make a change by ``apply``, as ``arguments`` say: ``dry_run`` only tells it, ``confirm_s`` tries it.
+
+        The answer is that of ``apply``, with ``changes``, ``made`` and ``confirm_s``.
 
         ``RequestError`` where the same is on trial already, and whatever ``apply`` raises; then nothing has changed.
         """
@@ -93,11 +91,10 @@ class Trials:
             answer["confirm_s"] = arguments["confirm_s"]
             self._try(planned, float(arguments["confirm_s"]))
         try:
-            await apply()
+            return await apply() | answer
         except DmssdError:
             self._handle(confirming.Abandoned(planned.subject))
             raise
-        return answer
 
     def confirm(self) -> dict[str, Any]:
         """All that is on trial stays. ``RequestError`` where nothing is."""
@@ -141,10 +138,15 @@ class Trials:
                 self._do(action)
 
     async def _undo(self, action: Perform) -> None:
-        try:
-            await self._perform(action.undo)
-        except DmssdError as problem:
-            _log.error("the change of %s could not be undone: %s", action.subject, problem)
+        for tries_left in reversed(range(UNDO_TRIES)):
+            try:
+                await self._perform(action.undo)
+                return
+            except DmssdError as problem:
+                if not tries_left:
+                    _log.error("the change of %s could not be undone: %s", action.subject, problem)
+                    return
+            await asyncio.sleep(UNDO_AGAIN_S)
 
     def _do(self, action: ConfirmingAction) -> None:
         if isinstance(action, Persist):

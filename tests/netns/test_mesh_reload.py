@@ -233,3 +233,28 @@ def test_a_prefix_is_announced_and_withdrawn_while_running(lab: Lab) -> None:
 
 def prefixes(lab: Lab, node: str) -> list[str]:
     return [route["prefix"] for route in lab.client(node).get("routes")["routes"]]
+
+
+def draining(lab: Lab, asked: str) -> list[str]:
+    return [node["name"] for node in lab.client(asked).get("network/global")["nodes"] if node.get("draining")]
+
+
+def test_a_drain_and_a_metric_on_trial_are_undone_by_themselves_at_both_ends(lab: Lab) -> None:
+    shown = dmssd(lab, "n2", "network", "set", "n2-n3", "metric", "50", "--dry-run")
+    assert shown.stdout.splitlines()[0] == "metric n2-n3: as configured -> 50  [now]"
+    assert edge(lab, "n1", "n2", "n3")["metric"] == 1
+    assert dmssd(lab, "n2", "network", "set", "n2-n3", "metric", "50", "--confirm", "1h").returncode == 0
+    done = dmssd(lab, "n2", "node", "drain", "--confirm", "2s")
+    assert done.stdout.splitlines()[0] == "draining: False -> True  [now]"
+    until(lambda: draining(lab, "n1") == [], "n2 has stopped draining by itself")
+    assert [trial["subject"] for trial in lab.client("n2").get("trials")] == ["metric n2-n3"]
+    lab.restart("n2")
+    lab.client("n2").post("undo")  # at once after a start, before n3 can be told: it is told when it can be
+    for near, far in (("n2", "n3"), ("n3", "n2")):
+        until(lambda near=near, far=far: edge(lab, "n1", near, far).get("metric") == 1, f"{near}-{far} costs 1 again")
+
+
+def test_a_metric_of_others_is_not_tried_from_afar(lab: Lab) -> None:
+    done = dmssd(lab, "n1", "network", "set", "n2-n3", "metric", "50", "--confirm", "60s")
+    assert (done.returncode, "only an end of n2-n3" in done.stderr) == (1, True)
+    assert edge(lab, "n1", "n2", "n3")["metric"] == 1

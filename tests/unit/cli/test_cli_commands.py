@@ -554,3 +554,23 @@ def test_config_confirm_and_undo_name_what_they_ended(served: Any, capsys: pytes
     served.daemon.answers |= {"confirm": {"confirmed": ["config", "drain"]}, "undo": {"undone": ["config"]}}
     assert ran(capsys, "config", "confirm") == (0, "kept: config, drain\n", "")
     assert ran(capsys, "config", "undo") == (0, "undone: config\n", "")
+
+
+def test_a_drain_says_what_it_did_what_it_would_do_or_how_long_it_is_tried(
+    served: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = {"key": "draining", "old": False, "new": True, "effect": "now"}
+    answer = {"draining": True, "changes": [change], "made": True, "confirm_s": None}
+    served.daemon.answers["drain"] = answer
+    assert ran(capsys, "node", "drain")[1].startswith("draining: traffic of others")
+    served.daemon.answers["drain"] = answer | {"made": False}
+    assert ran(capsys, "node", "drain", "--dry-run")[1].splitlines() == [
+        "draining: False -> True  [now]",
+        "1 setting would change; nothing was changed",
+    ]
+    served.daemon.answers["drain"] = answer | {"confirm_s": 60.0}
+    assert "on trial: undone in 60 s" in ran(capsys, "node", "drain", "--confirm", "60s")[1]
+    assert [asked for _, asked in served.daemon.asked][1:] == [
+        {"on": True, "dry_run": True},
+        {"on": True, "confirm_s": 60.0},
+    ]
