@@ -9,11 +9,12 @@ fence of a block tells the test what a reader sees from the text:
     background         | it goes on running; what follows waits until the daemon answers
     stop               | it ends what runs in the background there, which is waited for
     until="TEXT"       | it is repeated until it prints this
-    exit=N             | it ends with this status, else with 0
+    waits              | something in what follows ends it; it has ended well before the next block of that board
+    exit=N             | it ends with this status (any: whichever), else with 0
     skip="REASON"      | it cannot be run here, and why
 
 ``BOARD`` is set as install.md says. What a block sets is there in the next one of that board; ``T``, which a reader
-copies from one board to another, on all.
+copies from one board to another, on all; so is ``KEY``, which ``dmssd init`` prints.
 """
 
 import re
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.netns
 
 PAGES = ("install", "join-and-admit", "debug", "recover")
 BOARDS = ("alpha", "beta", "gamma")
-OPTIONS = {"on", "background", "stop", "until", "exit", "skip"}
+OPTIONS = {"on", "background", "stop", "until", "waits", "exit", "skip"}
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OWN = """
 set -e
@@ -81,6 +82,8 @@ class Boards:
     keepers: dict[str, "subprocess.Popen[str]"]
     logs: Path
     token: str = ""
+    key: str = ""
+    waiting: dict[str, "subprocess.Popen[str]"] = field(default_factory=dict)
     daemons: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     def command(self, board: str, text: str) -> list[str]:
@@ -88,7 +91,7 @@ class Boards:
         script = [
             f"cd {REPOSITORY}",
             ". /run/environment",
-            f"export BOARD={number} T={shlex.quote(self.token)}",
+            f"export BOARD={number} T={shlex.quote(self.token)} KEY={shlex.quote(self.key)}",
             "set -ae",
             text,
             "export -p > /run/environment",
@@ -100,11 +103,24 @@ class Boards:
     def run(self, board: str, text: str) -> "subprocess.CompletedProcess[str]":
         command = self.command(board, text)
         done = subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+        if (printed := re.search(r"kept offline: (\S+)", done.stdout)) is not None:
+            self.key = printed[1]
         if "T=" in text:
             environment = ["nsenter", "-t", str(self.keepers[board].pid), "--mount", "cat", "/run/environment"]
             held = subprocess.run(environment, capture_output=True, text=True, check=True).stdout
             self.token = re.findall(r'^declare -x T="(.*)"$', held, re.MULTILINE)[0]
         return done
+
+    def begin(self, board: str, text: str) -> None:
+        command = self.command(board, text)
+        self.waiting[board] = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
+        )
+
+    def has_ended_well(self, board: str) -> None:
+        if (waiting := self.waiting.pop(board, None)) is not None:
+            said = waiting.communicate(timeout=60)[0]
+            assert waiting.returncode == 0, said
 
     def start(self, board: str, text: str) -> None:
         self.ended(board)
@@ -138,7 +154,7 @@ def boards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Boards]:
                 assert keeper.stdout.readline() == "ready\n"
             yield made
         finally:
-            for process in (*made.daemons.values(), *keepers.values()):
+            for process in (*made.waiting.values(), *made.daemons.values(), *keepers.values()):
                 process.kill()
                 process.wait(30)
 
@@ -153,6 +169,10 @@ def test_every_command_of_the_page_does_what_the_page_says(boards: Boards, page:
 
 
 def carry_out(boards: Boards, board: str, block: Block) -> None:
+    boards.has_ended_well(board)
+    if "waits" in block.options:
+        boards.begin(board, block.text)
+        return
     if "background" in block.options:
         boards.start(board, block.text)
         return
@@ -163,7 +183,7 @@ def carry_out(boards: Boards, board: str, block: Block) -> None:
         wanted = block.options.get("until")
         if wanted is not None:
             return wanted in last[0].stdout
-        return last[0].returncode == int(block.options.get("exit", 0))
+        return block.options.get("exit", "0") in (str(last[0].returncode), "any")
 
     try:
         # What is to come true is waited for; all else must be so at once.
