@@ -12,6 +12,7 @@ from dmssd.node import Node
 from dmssd.rules.conflicts import address_conflicts
 from dmssd.rules.finding import find_node, name_of
 from dmssd.rules.membership import expulsion_reasons
+from dmssd.rules.mtu import mtu_reasons
 from dmssd.rules.waiting import petitions
 from dmssd.secure import SecureNode
 from gossip.members import State
@@ -366,7 +367,14 @@ def _links(node: Node, neighbours: list[dict[str, Any]]) -> list[dict[str, Any]]
     for neighbour in neighbours:
         by_interface.setdefault(neighbour["interface"], []).append(neighbour["name"])
     return [
-        {"name": up.name, "link": up.link, "metric": up.metric, "neighbours": by_interface.get(up.name, [])}
+        {
+            "name": up.name,
+            "link": up.link,
+            "metric": up.metric,
+            "medium": up.medium,
+            "mtu": up.mtu,
+            "neighbours": by_interface.get(up.name, []),
+        }
         for up in sorted(node.links.values(), key=lambda up: up.name)
     ]
 
@@ -405,6 +413,7 @@ def _reasons(node: Node, neighbours: list[dict[str, Any]]) -> list[str]:
     reasons = [
         f"neighbour {row['name']} on {row['interface']} is {row['state']}" for row in neighbours if row["state"] != "up"
     ]
+    reasons += mtu_reasons(node.links, node.adjacencies.neighbours(), lambda who: name_of(node, who))
     for member in node.swim.members():
         if member.state in (State.SUSPECT, State.DEAD):
             name = member.name or name_of(node, member.node)

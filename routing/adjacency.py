@@ -61,6 +61,7 @@ from sansio.ids import NodeId, WireNodeId, short
 from sansio.instant import MILLISECOND, SECOND, Duration, Instant, after
 from sansio.wire import WIRE, Codec
 
+RADIO = "radio"
 NEIGHBOURS_MAX = 256
 LINKS_MAX = 256
 ECHOES_MAX = 16
@@ -106,6 +107,7 @@ class AdjacencyConfig:
 
     ``echo_interval`` x ``echo_misses`` is how long a silent failure goes unseen; lowering either finds it sooner and
     costs datagrams and false alarms. ``echo_wait`` is the least time the last echo of a row is given.
+    ``radio_echo_interval`` and ``radio_echo_misses`` are the same for links whose medium is radio.
     ``hello_interval`` x ``hello_misses`` is when a daemon counts as restarting; ``hello_fast`` is the pace while an
     adjacency is coming up. Raising ``hello_lease`` forwards longer over a neighbour whose daemon is away.
     """
@@ -117,6 +119,14 @@ class AdjacencyConfig:
     hello_lease: Duration = Duration(60 * SECOND)
     hello_fast: Duration = Duration(50 * MILLISECOND)
     echo_wait: Duration = Duration(40 * MILLISECOND)
+    radio_echo_interval: Duration = Duration(1 * SECOND)
+    radio_echo_misses: int = 3
+
+    def echo_pace(self, medium: str) -> tuple[Duration, int]:
+        """Interval and misses of echoes over a medium."""
+        if medium == RADIO:
+            return self.radio_echo_interval, self.radio_echo_misses
+        return self.echo_interval, self.echo_misses
 
     @property
     def daemon_missed_after(self) -> Duration:
@@ -337,6 +347,7 @@ class Adjacencies:
         self._instance = rng.getrandbits(63)
         self._metrics: dict[LinkNumber, int] = {}
         self._mtus: dict[LinkNumber, int] = {}
+        self._media: dict[LinkNumber, str] = {}
         self._ranks: dict[LinkNumber, int] = {}
         self._spared: dict[LinkNumber, frozenset[NodeId]] = {}
         self._neighbours: dict[_Key, Neighbour] = {}
@@ -441,13 +452,14 @@ class Adjacencies:
         actions = self._on_metric(event.link, event.metric, True)
         if event.link in self._metrics:
             self._mtus[event.link] = event.mtu
+            self._media[event.link] = event.medium
         return actions
 
     def _on_link_down(self, link: LinkNumber) -> list[AdjacencyAction]:
         actions: list[AdjacencyAction] = []
         for neighbour in self._on_link(link):
             actions += self._forget(neighbour, "link down")
-        for table in (self._metrics, self._mtus, self._ranks, self._spared):
+        for table in (self._metrics, self._mtus, self._media, self._ranks, self._spared):
             table.pop(link, None)
         return actions
 
@@ -553,7 +565,8 @@ class Adjacencies:
             actions += self._hello(neighbour, now)
             if not neighbour.judging:
                 timer: _Timer = ("echo", *neighbour.key)
-                self._timers.set(timer, min(self._timers.when(timer) or now, self._next_echo(now)))
+                due = self._next_echo(now, self._pace(neighbour)[0])
+                self._timers.set(timer, min(self._timers.when(timer) or now, due))
             self._arm_lapse(neighbour)
         return actions
 
@@ -662,7 +675,7 @@ class Adjacencies:
             link=neighbour.link,
             metric=self._metrics[neighbour.link],
             hello_interval_ms=max(1, self._config.hello_interval // MILLISECOND),
-            echo_interval_ms=max(1, self._config.echo_interval // MILLISECOND),
+            echo_interval_ms=max(1, self._pace(neighbour)[0] // MILLISECOND),
             heard=neighbour.heard,
             seeking=not neighbour.up or neighbour.restarting,
             goodbye=goodbye,
@@ -679,14 +692,17 @@ class Adjacencies:
         if len(neighbour.echoes) > ECHOES_MAX:
             neighbour.echoes.popitem(last=False)
         neighbour.echo_sent = now
-        neighbour.judging = neighbour.up and len(neighbour.echoes) >= self._config.echo_misses
-        due = after(now, self._verdict_wait(neighbour)) if neighbour.judging else self._next_echo(now)
+        interval, misses = self._pace(neighbour)
+        neighbour.judging = neighbour.up and len(neighbour.echoes) >= misses
+        due = after(now, self._verdict_wait(neighbour)) if neighbour.judging else self._next_echo(now, interval)
         self._timers.set(("echo", *neighbour.key), due)
         return SendEcho(neighbour.link, neighbour.address, nonce)
 
-    def _next_echo(self, last: Instant) -> Instant:
+    def _pace(self, neighbour: Neighbour) -> tuple[Duration, int]:
+        return self._config.echo_pace(self._media.get(neighbour.link, ""))
+
+    def _next_echo(self, last: Instant, interval: Duration) -> Instant:
         """One interval on, together with another neighbour where that costs at most a shorter interval."""
-        interval = self._config.echo_interval
         early, late = after(last, Duration(interval // 2)), after(last, Duration(round(interval * (1 + JITTER))))
         if not early <= self._beat <= late:
             self._beat = after(last, jittered(self._rng, interval))
@@ -694,7 +710,7 @@ class Adjacencies:
 
     def _verdict_wait(self, neighbour: Neighbour) -> Duration:
         wait = max(self._config.echo_wait, 4 * (neighbour.rtt or 0))
-        return Duration(min(wait, self._config.echo_interval))
+        return Duration(min(wait, self._pace(neighbour)[0]))
 
     def _on_echo(self, link: LinkNumber, address: str, nonce: int, now: Instant) -> list[AdjacencyAction]:
         neighbour = self._neighbours.get((link, address))
@@ -708,9 +724,11 @@ class Adjacencies:
         back = not neighbour.answered
         neighbour.answered = True
         neighbour.excused = False
-        if neighbour.judging and len(neighbour.echoes) < self._config.echo_misses:
+        interval, misses = self._pace(neighbour)
+        if neighbour.judging and len(neighbour.echoes) < misses:
             neighbour.judging = False
-            self._timers.set(("echo", *neighbour.key), Instant(max(now, self._next_echo(neighbour.echo_sent))))
+            due = self._next_echo(neighbour.echo_sent, interval)
+            self._timers.set(("echo", *neighbour.key), Instant(max(now, due)))
         actions = self._judge(neighbour)
         if back and not neighbour.up:
             neighbour.fast_hellos = FAST_HELLOS_MAX
@@ -718,7 +736,7 @@ class Adjacencies:
         return actions
 
     def _echo_alive(self, neighbour: Neighbour) -> bool:
-        return neighbour.answered and len(neighbour.echoes) < self._config.echo_misses
+        return neighbour.answered and len(neighbour.echoes) < self._pace(neighbour)[1]
 
     # Verdicts
 
@@ -796,8 +814,9 @@ class Adjacencies:
 
     def _on_echo_due(self, neighbour: Neighbour, late: Duration, now: Instant) -> list[AdjacencyAction]:
         actions: list[AdjacencyAction] = []
-        if neighbour.judging and len(neighbour.echoes) >= self._config.echo_misses:
-            if late > self._config.echo_interval and not neighbour.excused:
+        interval, misses = self._pace(neighbour)
+        if neighbour.judging and len(neighbour.echoes) >= misses:
+            if late > interval and not neighbour.excused:
                 neighbour.excused = True
             else:
                 actions += self._lose(neighbour, "echo lost")

@@ -57,6 +57,14 @@ class LinkRule:
     """Cost of sending over these links. Raised, traffic avoids them while another way is cheaper; lowered, it is drawn
     to them. Only ratios matter; equal sums over two ways share the traffic."""
 
+    kind: str = setting("auto", one_of("auto", "segment", "point-to-point"))
+    """Whether many nodes share the link: ``auto`` counts them. ``segment`` says so before the third is there;
+    ``point-to-point`` makes every pair on it adjacent, for media on which not everybody hears everybody."""
+
+    medium: str = setting("auto", one_of("auto", "wire", "radio"))
+    """How fast its neighbours are missed: as ``liveness.echo_*`` says on a ``wire``, as ``liveness.radio_echo_*`` on
+    ``radio``. ``auto``: radio where the kernel says wireless."""
+
 
 @dataclass(frozen=True, slots=True)
 class MeshSettings:
@@ -100,6 +108,12 @@ class LivenessSettings:
     hello_lease_s: int = setting(60, integer(1, 3_600))
     """How long a neighbour whose kernel answers while its daemon is silent stays in use. Raised, longer restarts and
     upgrades pass unnoticed; lowered, a daemon that hangs with stale routes is dropped sooner."""
+
+    radio_echo_interval_ms: int = setting(1_000, integer(10, 60_000))
+    """``echo_interval_ms`` over a radio, where air time is dear and a burst of loss is no failure."""
+
+    radio_echo_misses: int = setting(3, integer(1, 20))
+    """``echo_misses`` over a radio."""
 
     def __post_init__(self) -> None:
         if self.hello_lease_s * 1_000 < 3 * self.hello_interval_ms:

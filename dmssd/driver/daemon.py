@@ -292,6 +292,8 @@ def node_settings(config: Config) -> NodeSettings:
             echo_interval=Duration(liveness.echo_interval_ms * MILLISECOND),
             echo_misses=liveness.echo_misses,
             hello_lease=Duration(liveness.hello_lease_s * SECOND),
+            radio_echo_interval=Duration(liveness.radio_echo_interval_ms * MILLISECOND),
+            radio_echo_misses=liveness.radio_echo_misses,
         ),
         swim=SwimConfig(period=Duration(config.swim.period_ms * MILLISECOND)),
         announce=_announced(config),
@@ -328,7 +330,7 @@ def _device_settings(config: Config, identity: Identity) -> DeviceSettings:
 
 
 def _link_rules(config: Config) -> tuple[LinkRule, ...]:
-    return tuple(LinkRule(rule.match, rule.metric) for rule in config.links)
+    return tuple(LinkRule(rule.match, rule.metric, rule.kind, rule.medium) for rule in config.links)
 
 
 def _recorder(config: Config) -> Recorder | None:

@@ -1,9 +1,9 @@
 """Which interfaces are links of the mesh, and whether each can be used now.
 
-The configuration lists glob patterns; the first that matches an interface's name decides its metric, and ``lo`` is
-never a link. A link is *up* when its interface is switched on, has carrier, and holds a link-local IPv6 address that
-duplicate detection has passed. The kernel announces changes; what they amount to is read afresh each time, so that a
-lost announcement (ENOBUFS) costs one reading and no more.
+The configuration lists glob patterns; the first that matches an interface's name decides its metric, kind and medium,
+and ``lo`` is never a link. A link is *up* when its interface is switched on, has carrier, and holds a link-local IPv6
+address that duplicate detection has passed. The kernel announces changes; what they amount to is read afresh each time,
+so that a lost announcement (ENOBUFS) costs one reading and no more.
 
 The kernel also removes nexthops of a link that loses carrier without a word (FACTS: only NEWLINK is announced), so
 every announcement about one of our links asks for the forwarding table to be read back.
@@ -14,12 +14,14 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address
+from pathlib import Path
 
 from dmssd.driver import rtnetlink
 from dmssd.driver.netlink import NetlinkMonitor, NetlinkSocket
 from dmssd.events import LinkDown, LinkUp
 from routing.lsa import LinkNumber
 
+DEVICES = Path("/sys/class/net")
 DRAIN_MAX = 64
 LINKS_MAX = 256
 """Links of one node; an LSA holds no more adjacencies. Interfaces beyond are left alone, in the kernel's order."""
@@ -27,10 +29,15 @@ LINKS_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class LinkRule:
-    """One ``[[links]]`` entry: interfaces whose name matches the glob are links of this metric."""
+    """One ``[[links]]`` entry: what interfaces are whose name matches the glob.
+
+    ``kind``: ``auto``, ``segment`` or ``point-to-point``; ``medium``: ``auto``, ``wire`` or ``radio``.
+    """
 
     match: str
     metric: int
+    kind: str = "auto"
+    medium: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +118,12 @@ class Links:
         if kind not in (rtnetlink.RTM_NEWLINK, rtnetlink.RTM_DELLINK):
             return False
         link = rtnetlink.parse_link(body)
-        return link.number in self.table or self._metric(link.name) is not None
+        return link.number in self.table or self._rule(link.name) is not None
 
-    def _metric(self, name: str) -> int | None:
+    def _rule(self, name: str) -> LinkRule | None:
         if name == "lo":
             return None
-        return next((rule.metric for rule in self._rules if fnmatch.fnmatchcase(name, rule.match)), None)
+        return next((rule for rule in self._rules if fnmatch.fnmatchcase(name, rule.match)), None)
 
     def _changes(self) -> tuple[LinkUp | LinkDown, ...]:
         up = self._usable()
@@ -126,13 +133,13 @@ class Links:
         self._up = up
         return (*downs, *ups)
 
-    def selected(self) -> list[tuple[rtnetlink.Link, int]]:
-        """The interfaces that the configuration selects, each with its metric."""
-        chosen: list[tuple[rtnetlink.Link, int]] = []
+    def selected(self) -> list[tuple[rtnetlink.Link, LinkRule]]:
+        """The interfaces that the configuration selects, each with the rule that does."""
+        chosen: list[tuple[rtnetlink.Link, LinkRule]] = []
         for link in rtnetlink.links(self._netlink):
-            metric = self._metric(link.name)
-            if metric is not None and len(chosen) < LINKS_MAX:
-                chosen.append((link, metric))
+            rule = self._rule(link.name)
+            if rule is not None and len(chosen) < LINKS_MAX:
+                chosen.append((link, rule))
         return chosen
 
     def _usable(self) -> dict[LinkNumber, LinkUp]:
@@ -144,14 +151,16 @@ class Links:
                 addressed.setdefault(address.link, str(IPv6Address(address.packed)))
         self.table = {
             link.number: LinkStatus(
-                link.name, metric, problems.get(link.number) or _state(link, link.number in addressed)
+                link.name, rule.metric, problems.get(link.number) or _state(link, link.number in addressed)
             )
-            for link, metric in chosen
+            for link, rule in chosen
         }
         return {
-            number: LinkUp(number, status.name, status.metric, addressed[number])
-            for number, status in self.table.items()
-            if status.state == "up"
+            link.number: LinkUp(
+                link.number, link.name, rule.metric, addressed[link.number], rule.kind, _medium(link, rule), link.mtu
+            )
+            for link, rule in chosen
+            if self.table[link.number].state == "up"
         }
 
     def _prepare_new(self, links: Sequence[rtnetlink.Link]) -> dict[LinkNumber, str]:
@@ -168,6 +177,16 @@ class Links:
             else:
                 problems[link.number] = problem
         return problems
+
+
+def _medium(link: rtnetlink.Link, rule: LinkRule) -> str:
+    return medium_of(link.name) if rule.medium == "auto" else rule.medium
+
+
+def medium_of(name: str, devices: Path = DEVICES) -> str:
+    """``radio`` for what the kernel knows as a wireless interface, else ``wire``."""
+    wireless = any((devices / name / sign).exists() for sign in ("wireless", "phy80211"))
+    return "radio" if wireless else "wire"
 
 
 def _state(link: rtnetlink.Link, addressed: bool) -> str:

@@ -48,6 +48,7 @@ _GROUP_MEMBER = struct.Struct("=IBBH")
 _MULTIPATH_HOP = struct.Struct("=HBBi")
 
 _IFLA_IFNAME = 3
+_IFLA_MTU = 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
 _IFA_F_NODAD, _IFA_F_DADFAILED, _IFA_F_TENTATIVE = 0x02, 0x08, 0x40
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_MULTIPATH, _RTA_NH_ID = 1, 4, 6, 7, 9, 30
@@ -65,6 +66,7 @@ class Link:
     number: LinkNumber
     name: str
     flags: int
+    mtu: int = 0
 
     @property
     def has_carrier(self) -> bool:
@@ -108,8 +110,10 @@ class Neighbour:
 def parse_link(body: bytes) -> Link:
     """From an ifinfomsg."""
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    name = attributes(body, _IFINFO.size).get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
-    return Link(LinkNumber(index), name, flags)
+    values = attributes(body, _IFINFO.size)
+    name = values.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+    mtu = struct.unpack("=I", values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0
+    return Link(LinkNumber(index), name, flags, mtu)
 
 
 def links(netlink: NetlinkSocket) -> list[Link]:

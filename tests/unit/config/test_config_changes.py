@@ -28,7 +28,11 @@ def test_link_rules_are_told_by_their_pattern():
         Change("links", ["eth0", "eth*"], ["eth0", "wg0"], NOW),
         Change('links["eth0"].metric', 3, 4, NOW),
         Change('links["eth*"].metric', 10, "not set", NOW),
+        Change('links["eth*"].kind', "auto", "not set", NOW),
+        Change('links["eth*"].medium', "auto", "not set", NOW),
         Change('links["wg0"].metric', "not set", 10, NOW),
+        Change('links["wg0"].kind', "not set", "auto", NOW),
+        Change('links["wg0"].medium', "not set", "auto", NOW),
     ]
 
 

@@ -149,7 +149,7 @@ def test_a_value_may_replace_a_table_only_to_be_refused(tmp_path: Path) -> None:
     [
         ("prot = 1", "prot", "is not a known setting; did you mean port?"),
         ("[liveness]\necho_interval = 1", "liveness.echo_interval", "did you mean echo_interval_ms?"),
-        ('[[links]]\nmatch = "a"\ncost = 1', "links[0].cost", "known here: match, metric"),
+        ('[[links]]\nmatch = "a"\ncost = 1', "links[0].cost", "known here: kind, match, medium, metric"),
         ('[[links]]\nmatch = "a"\n[[links]]\nmetric = 1', "links[1].match", "is missing"),
         ('[[links]]\nmatch = "a b"', "links[0].match", "without spaces"),
         ('[[links]]\nmatch = "a"\nmetric = "x"', "links[0].metric", 'from 1 to 16777215, got "x"'),

@@ -673,3 +673,18 @@ def test_hellos_carry_the_links_mtu_and_the_neighbours_is_shown() -> None:
     bench.tell(LinkUp(LINK, "eth0", 10, mtu=1400))
     (said,) = [action for action in bench.tell(RankSet(LINK, 0)) if isinstance(action, SendHello)]
     assert HELLO_CODEC.decode(said.payload, "").mtu == 1400
+
+
+def test_over_a_radio_neighbours_are_asked_and_missed_at_its_own_pace() -> None:
+    bench = Bench()
+    bench.tell(LinkUp(LINK, "wlan0", 10, medium="radio"))
+    bench.up()
+    bench.run(Duration(10 * SECOND))
+    asked = sum(isinstance(action, SendEcho) for _, action in bench.log)
+    assert 8 <= asked <= 13
+    bench.kernel = False
+    bench.log.clear()
+    bench.run(Duration(1500 * MILLISECOND))
+    assert not bench.seen(NeighbourDown)
+    bench.run(Duration(3 * SECOND))
+    assert bench.seen(NeighbourDown)
