@@ -178,6 +178,14 @@ class Daemon:
     # Configuration
 
     async def _reload(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        # Told of a failure too: the service manager waits for the end of what it asked for by SIGHUP.
+        self._notifier.reloading(clock.now())
+        try:
+            return await self._taken(arguments)
+        finally:
+            self._notifier.ready()
+
+    async def _taken(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         wanted = self._reloader.filed()
         planned = self._reloader.plan(wanted)
         if arguments.get("confirm_s") is not None:
@@ -185,11 +193,9 @@ class Daemon:
         return await self._trials.make(planned, arguments, lambda: self._reloader.make(wanted))
 
     def _apply(self, config: Config) -> None:
-        self._notifier.reloading(clock.now())
         self._runner.enter(self._devices.configure(_link_rules(config), _announced(config)))
         self._runner.enter([SettingsChanged(node_settings(config)), FibSuspect()])
         self._around.config = plain(config)
-        self._notifier.ready()
         self._on_notice(Notice("config.applied", {}))
 
     def _run_again(self) -> None:

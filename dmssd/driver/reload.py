@@ -19,7 +19,7 @@ from dmssd.config.schema import Config, plain
 from dmssd.driver.disk import Store
 from dmssd.rules.confirming import Undo
 from dmssd.rules.undoing import Planned
-from sansio.errors import ConfigError, RequestError
+from sansio.errors import ConfigError, DmssdError, RequestError
 
 UNDONE_KEY = "config-undone"
 SUBJECT = "config"
@@ -112,11 +112,15 @@ class Reloader:
             merged = in_effect(self.config, wanted)
         except ConfigError as problem:
             raise RequestError(f"{problem}; nothing was changed: restart dmssd to have both") from None
+        try:
+            self._apply(merged)
+        except DmssdError:
+            self._apply(self.config)  # whatever part of it was in force already
+            raise
+        self.config = merged
         if self._refused:
             self._store.delete(UNDONE_KEY)
             self._refused = ""
-        self._apply(merged)
-        self.config = merged
 
     def restore(self, before: dict[str, Any]) -> None:
         """Go back to the configuration ``before``, also where that takes a restart."""

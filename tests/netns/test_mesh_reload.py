@@ -6,6 +6,8 @@ n1 - n2 - n3, all three forwarders; n2's links are what is cut.
 import os
 import re
 import signal
+import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -258,3 +260,32 @@ def test_a_metric_of_others_is_not_tried_from_afar(lab: Lab) -> None:
     done = dmssd(lab, "n1", "network", "set", "n2-n3", "metric", "50", "--confirm", "60s")
     assert (done.returncode, "only an end of n2-n3" in done.stderr) == (1, True)
     assert edge(lab, "n1", "n2", "n3")["metric"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "prot = 1\n"], ids=["good", "bad"])
+def test_the_service_manager_is_told_when_a_reload_begins_and_ends(lab: Lab, tmp_path: Path, text: str) -> None:
+    lab.stop_daemons(["n3"])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(mesh.SECONDS)
+        run = [sys.executable, "-m", "dmssd", "run", "--config", str(config(lab, "n3"))]
+        argv = lab.exec_argv("n3", ["env", f"NOTIFY_SOCKET={tmp_path / 'notify'}", *run])
+        with lab.log("n3").open("ab") as log:
+            lab.launch("n3", argv, log.fileno(), log.fileno(), config(lab, "n3").parent)
+        assert manager.recv(256) == b"READY=1"
+        config(lab, "n3").write_text(text + config(lab, "n3").read_text())
+        os.kill(pid_of(lab, "n3"), signal.SIGHUP)
+        assert manager.recv(256).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+        assert manager.recv(256) == b"READY=1"
+
+
+def test_another_address_is_taken_while_running_and_the_old_one_given_up(lab: Lab) -> None:
+    file, old = config(lab, "n3"), lab.address4("n3")
+    file.write_text(file.read_text().replace(f'address4 = "{old}"', 'address4 = "10.5.0.33"'))
+    shown = dmssd(lab, "n3", "config", "reload")
+    assert shown.stdout.splitlines()[0] == f"address4: {old} -> 10.5.0.33  [now]"
+    ping = ["ping", "-n", "-q", "-c", "1", "-W", "1"]
+    until(lambda: lab.exec("n1", [*ping, "10.5.0.33"]).returncode == 0, "n3 answers under the new address")
+    held = [address["local"] for link in mesh.ip_json(lab, "n3", "addr") for address in link["addr_info"]]
+    assert ("10.5.0.33" in held, old in held) == (True, False)
+    assert lab.exec("n1", [*ping, old]).returncode != 0

@@ -10,7 +10,7 @@ from dmssd.config.schema import Config, plain
 from dmssd.driver.disk import Store
 from dmssd.driver.reload import UNDONE_KEY, Chosen, Reloader, choose
 from dmssd.rules.confirming import Undo
-from sansio.errors import RequestError
+from sansio.errors import KernelError, RequestError
 
 OLD, NEW = '[[links]]\nmatch = "eth0"\n', '[[links]]\nmatch = "wg0"\n'
 
@@ -120,3 +120,16 @@ def test_another_state_directory_cannot_be_tried(bench: Bench) -> None:
     bench.file.write_text('state = "/elsewhere"\n' + OLD)
     with pytest.raises(RequestError, match="cannot be tried"):
         bench.reloader.check_trial(bench.reloader.plan(bench.reloader.filed()))
+
+
+def test_a_change_that_fails_while_it_is_made_is_taken_back_and_not_in_effect(bench: Bench) -> None:
+    def apply(config: Config) -> None:
+        bench.applied.append(config)
+        if links(config) == ["wg0"]:
+            raise KernelError(1, "a link")
+
+    bench.reloader = Reloader(bench.file, Chosen(load(bench.file)), bench.store, apply, bench.restart)
+    with pytest.raises(KernelError):
+        bench.reload(NEW)
+    assert [links(config) for config in bench.applied] == [["wg0"], ["eth0"]]
+    assert links(bench.reloader.config) == ["eth0"]
