@@ -54,6 +54,7 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
     reasons = [
         *_twins(secure, now),
         *expulsion_reasons(standing, node.me, node.names),
+        *filter(None, [secure.renewals.warning(secure.credentials.certificate)]),
         *_reasons(node, neighbours),
         *around.notes,
     ]
@@ -65,6 +66,7 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
         "mesh": node.mesh.hex(),
         "mesh_name": secure.mesh_name,
         "admin": secure.membership.is_admin,
+        "expiry": secure.credentials.certificate.expiry,
         "waiting": len(pending(secure, around, {}, now)),
         "version": around.version,
         "uptime_s": (now - around.started) // SECOND,

@@ -36,6 +36,7 @@ from dmssd.recording import STORED_FOR_REPLAY, NodeBegan, Tap
 from dmssd.rules.admission import Admission, AdmissionAction
 from dmssd.rules.finding import find_node, name_of
 from dmssd.rules.membership import Membership
+from dmssd.rules.renewal import LOOK_FIRST, LOOK_INTERVAL, Renewals
 from dmssd.rules.waiting import APPROVALS_KEY
 from dmssd.security import sessions
 from dmssd.security.acts import MEMBERSHIP_TOPICS, TOPIC_EXPEL
@@ -63,7 +64,7 @@ from routing.lsa import Signer, Verifier
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import AdmissionError, RemoteProtocolError, RequestError, StoreError
 from sansio.ids import NodeId
-from sansio.instant import Instant, earliest
+from sansio.instant import Instant, after, earliest
 
 WIRE_VERSION = 1
 KIND_GREETING = 0
@@ -79,7 +80,7 @@ class SecureNode:
     """The outermost core: ``NodeEvent`` in, ``NodeAction`` out.
 
     ``stored`` is what earlier ``Persist`` actions wrote; ``entropy(n)`` gives n unpredictable bytes; ``tap`` is shown
-    every event that passes the inner door.
+    every event that passes the inner door; ``wall`` gives seconds since 1970, for the expiry of certificates alone.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class SecureNode:
         entropy: Callable[[int], bytes],
         *,
         tap: Tap | None = None,
+        wall: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._stored = dict(stored)
         self._rng = rng
@@ -106,7 +108,9 @@ class SecureNode:
         self.sessions = Sessions(self.credentials, entropy)
         self.membership = Membership(self.credentials, settings.admins)
         stored_tokens, stored_approvals = self._stored.get("tokens"), self._stored.get(APPROVALS_KEY)
-        self.admission = Admission(self.membership, stored_tokens, stored_approvals, entropy)
+        self.renewals = Renewals(wall, settings.certificate_days)
+        self._look_at: Instant | None = None
+        self.admission = Admission(self.membership, stored_tokens, stored_approvals, entropy, self.renewals)
         self.node = self._new_node()
 
     @property
@@ -125,6 +129,8 @@ class SecureNode:
         """The core's door."""
         out: list[NodeAction] = list(self._unsaved)
         self._unsaved = []
+        if self._look_at is None:
+            self._look_at = after(now, LOOK_FIRST)
         match event:
             case Datagram():
                 self._on_datagram(event, now, out)
@@ -149,7 +155,7 @@ class SecureNode:
 
     def deadline(self) -> Instant | None:
         """The earliest deadline of sessions, admission and the protocols."""
-        return earliest(self.sessions.deadline(), self.admission.deadline(), self.node.deadline())
+        return earliest(self.sessions.deadline(), self.admission.deadline(), self.node.deadline(), self._look_at)
 
     # Events
 
@@ -171,6 +177,8 @@ class SecureNode:
     def _on_wake(self, now: Instant, out: list[NodeAction]) -> None:
         if _due(self.sessions.deadline(), now):
             self._session_actions(self.sessions.handle(Wake(), now), now, out)
+        if self._look_at is not None and now >= self._look_at:
+            self._look_for_old(now, out)
         if _due(self.admission.deadline(), now):
             self._admission_actions(self.admission.wake(now), now, out)
         if _due(self.node.deadline(), now):
@@ -188,6 +196,8 @@ class SecureNode:
                     self._expel(request, now, out)
                 case "admit":
                     self._admit(request, now, out)
+                case "renew":
+                    self._renew(request, now, out)
                 case "grant":
                     self._grant(request, now, out)
                 case "recover":
@@ -260,6 +270,26 @@ class SecureNode:
             self._admission_actions(actions, now, out)
         out.append(Reply(request.number, {"node": target.hex(), "name": certificate.name}))
 
+    def _renew(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
+        self.admission.check_admin("renew certificates")
+        members = self.membership.members(self._chains())
+        chosen = list(members)
+        if request.arguments.get("node"):
+            chosen = [find_node(self.node, str(request.arguments["node"]), members)]
+        # A founder's own certificate stands at the end of all chains, and has no expiry.
+        certificates = [members[node] for node in chosen if node in members and not members[node].founding]
+        for certificate in certificates:
+            self._admission_actions(self.admission.grant(certificate, certificate.capabilities), now, out)
+        out.append(Reply(request.number, {"renewed": sorted(certificate.name for certificate in certificates)}))
+
+    def _look_for_old(self, now: Instant, out: list[NodeAction]) -> None:
+        self._look_at = after(now, LOOK_INTERVAL)
+        if not self.membership.is_admin:
+            return
+        members = self.membership.members(self._chains())
+        for certificate in self.renewals.due(members.values(), self.node.me):
+            self._admission_actions(self.admission.grant(certificate, certificate.capabilities), now, out)
+
     def _recover(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
         key = RecoveryKey.parse(str(request.arguments.get("key", "")))
         if key.mesh != self.credentials.mesh:
@@ -267,7 +297,8 @@ class SecureNode:
         issuer = self.membership.recovery(Identity(key.seed), self.node.replica)
         mine = self.credentials.certificate
         subject = Subject(mine.key, mine.x25519, mine.name)
-        chain = issue(issuer, subject, new_serial(self._entropy), mine.capabilities | CAPABILITY_ADMIN)
+        capabilities = mine.capabilities | CAPABILITY_ADMIN
+        chain = issue(issuer, subject, new_serial(self._entropy), capabilities, self.renewals.expiry())
         self._renewed(Credentials.load(self.credentials.identity, chain), now, out)
         out.append(Reply(request.number, {"mesh": key.mesh.hex(), "name": mine.name}))
 

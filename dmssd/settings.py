@@ -25,6 +25,7 @@ class NodeSettings:
     tps: tuple[str, ...] = ()
     mwt: str = "shortest"
     admins: int = 3
+    certificate_days: int = 400
     liveness: AdjacencyConfig = field(default_factory=AdjacencyConfig)
     swim: SwimConfig = field(default_factory=SwimConfig)
     announce: tuple[Prefix, ...] = ()

@@ -113,6 +113,7 @@ REQUESTS: Mapping[str, Mapping[str, Argument]] = {
         "replaces": Argument(_text),
         "ttl_s": Argument(_whole(1, TOKEN_TTL_S_MAX)),
     },
+    "renew": {"node": Argument(_text)},
     "grant": {"node": Argument(_text, required=True)},
     "recover": {"key": Argument(_text, required=True)},
     "expel": {

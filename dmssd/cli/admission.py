@@ -76,6 +76,16 @@ def grant(target: Target, node: str) -> None:
 
 
 @click.command()
+@click.argument("node", required=False)
+@shared_options
+@pass_target
+def renew(target: Target, node: str | None) -> None:
+    """Give NODE, or every member, a new certificate now. Admins do so by themselves, long before one expires."""
+    answer = target.client().post("renew", {"node": node})
+    target.show(answer, lambda: f"renewed: {listed(answer['renewed'])}")
+
+
+@click.command()
 @click.argument("key")
 @shared_options
 @pass_target

@@ -82,6 +82,10 @@ class MeshSettings:
     """So many members, the first ones, may admit and expel others. Raised, more can help when one is lost, and more
     have to be trusted; lowered to 1, the founder alone can, until it grants others."""
 
+    certificate_days: int = setting(400, integer(0, 3_650))
+    """Lifetime of the certificates that this node makes as an admin; admins renew them by themselves after half of it.
+    Raised, a mesh does longer without any admin before it complains; 0: certificates without expiry."""
+
     pool4: str | None = setting(None, pool4)
     """Where a node without ``address4`` draws its IPv4 address from: ``"10.77.0.0/16"``. Larger, new nodes meet fewer
     taken addresses; none: such a node has no IPv4 address. No network that a member is on by itself."""

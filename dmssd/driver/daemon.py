@@ -109,7 +109,8 @@ class Daemon:
         rng = random.Random(seed)  # noqa: S311 - protocol jitter, not keys
         self._recorder = _recorder(config)
         tap = Tap(self._recorder) if self._recorder is not None else None
-        self.secure = SecureNode(node_settings(config), _identity(store), stored, rng, os.urandom, tap=tap)
+        mine, settings = _identity(store), node_settings(config)
+        self.secure = SecureNode(settings, mine, stored, rng, os.urandom, tap=tap, wall=clock.wall)
         self._around = Surroundings(__version__, clock.now(), config=plain(config))
         self._hub = EventHub()
         self._devices = devices
@@ -293,6 +294,7 @@ def node_settings(config: Config) -> NodeSettings:
         tps=config.mesh.tp,
         mwt=config.mesh.mwt,
         admins=config.mesh.admins,
+        certificate_days=config.mesh.certificate_days,
         liveness=AdjacencyConfig(
             hello_interval=Duration(liveness.hello_interval_ms * MILLISECOND),
             echo_interval=Duration(liveness.echo_interval_ms * MILLISECOND),

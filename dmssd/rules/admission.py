@@ -17,6 +17,7 @@ from dmssd.channels import Channel
 from dmssd.events import LinkUp, Notice, Reply, Request
 from dmssd.rules.meeting import Meetings
 from dmssd.rules.membership import Membership
+from dmssd.rules.renewal import Renewals
 from dmssd.rules.waiting import APPROVALS_KEY, Approvals, Petition, Porch, petitions
 from dmssd.security.acts import Waiting
 from dmssd.security.admission import (
@@ -105,8 +106,10 @@ class Admission:
         stored_tokens: bytes | None,
         stored_approvals: bytes | None,
         entropy: Callable[[int], bytes],
+        renewals: Renewals,
     ) -> None:
         self.membership = membership
+        self.renewals = renewals
         self._porch = Porch()
         self._stored_approvals = stored_approvals
         self._approvals: Approvals | None = None
@@ -146,7 +149,7 @@ class Admission:
         self, arguments: Mapping[str, Any], replica: Replica, now: Instant
     ) -> tuple[dict[str, Any], list[AdmissionAction]]:
         """Admit those who wait, approve the others; ``RequestError``, and nothing done, where one is unclear."""
-        self._check_admin("admit members")
+        self.check_admin("admit members")
         waiting = petitions(replica)
         chosen: dict[NodeId, Petition] = {}
         approved: list[str] = []
@@ -188,13 +191,18 @@ class Admission:
 
     def grant(self, certificate: Certificate, capabilities: int) -> list[AdmissionAction]:
         """A certificate for a member with these capabilities, in place of the one it has; it finds it by itself."""
-        self._check_admin("grant anything")
+        self.check_admin("grant anything")
         subject = Subject(certificate.key, certificate.x25519, certificate.name)
-        chain = issue(self._credentials, subject, new_serial(self._entropy), capabilities, certificate.expiry)
-        facts = {"node": certificate.node.hex(), "name": certificate.name}
-        return [self.membership.admission(chain), Notice("member.granted", facts)]
+        chain = issue(self._credentials, subject, new_serial(self._entropy), capabilities, self.renewals.expiry())
+        facts = {
+            "node": certificate.node.hex(),
+            "name": certificate.name,
+            "admin": bool(capabilities & CAPABILITY_ADMIN),
+        }
+        return [self.membership.admission(chain), Notice("member.certified", facts)]
 
-    def _check_admin(self, doing: str) -> None:
+    def check_admin(self, doing: str) -> None:
+        """``RequestError`` where this node may not do that."""
         if not self.membership.is_admin:
             raise RequestError(
                 f"this node may not {doing}: do it on one that has the admin capability, which dmssd member list shows"
@@ -202,7 +210,7 @@ class Admission:
 
     def _let_in(self, petition: Petition, name: str, capabilities: int) -> list[AdmissionAction]:
         subject = Subject(petition.waiting.key, petition.waiting.x25519, name)
-        chain = issue(self._credentials, subject, new_serial(self._entropy), capabilities)
+        chain = issue(self._credentials, subject, new_serial(self._entropy), capabilities, self.renewals.expiry())
         facts = {"node": petition.node.hex(), "name": name}
         return [self.membership.admission(chain), Notice("member.admitted", facts)]
 
@@ -225,7 +233,7 @@ class Admission:
         issuer = Issuer(self._credentials, self._tokens(now), self._entropy)
         actions: list[AdmissionAction] = []
         capabilities = self.membership.capabilities_for_newcomer(members)
-        for action in issuer.on_request(peer, payload, now, capabilities=capabilities):
+        for action in issuer.on_request(peer, payload, now, capabilities=capabilities, expiry=self.renewals.expiry()):
             match action:
                 case Answer(to, answer):
                     actions.append(Outgoing(to, path, bytes((Channel.RPC,)) + answer))

@@ -122,6 +122,15 @@ def test_a_member_that_was_granted_it_admits_and_one_that_was_not_does_not(lab: 
     assert ended(join)[0] == 0
 
 
+def test_a_member_shows_a_new_certificate_as_soon_as_an_admin_renews_it(lab: Lab, recovery_key: str) -> None:
+    before = lab.client("n4").get("status")["expiry"]
+    assert before > 0
+    done = dmssd(lab, "n1", "renew", "n4")
+    assert (done.returncode, done.stdout) == (0, "renewed: n4\n"), done.stderr
+    until(lambda: lab.client("n4").get("status")["expiry"] > before, "n4 shows the new one")
+    until(lambda: set(states(lab, "n1").values()) == {"up"}, "nobody went down over it")
+
+
 def test_the_recovery_key_makes_a_member_an_admin_when_no_admin_is_left(lab: Lab, recovery_key: str) -> None:
     ordinary = next(node for node in ("n5", "n4") if not lab.client(node).get("status")["admin"])
     wrong = recovery_key[:-4] + ("AAAA" if not recovery_key.endswith("AAAA") else "BBBB")

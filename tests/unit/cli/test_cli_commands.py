@@ -124,6 +124,8 @@ def test_an_error_sentence_that_quotes_another_machine_stays_one_clean_line(
             ("admit", {"nodes": ["a"], "name": "n", "admin": True, "ttl_s": 86_400}),
         ),
         (["grant", "a"], ("grant", {"node": "a"})),
+        (["renew"], ("renew", {})),
+        (["renew", "a"], ("renew", {"node": "a"})),
         (["recover", "k"], ("recover", {"key": "k"})),
         (["expel", "a", "--reason", "r"], ("expel", {"node": "a", "reason": "r"})),
         (["expel", "a", "--withdraw"], ("expel", {"node": "a", "withdraw": True})),
