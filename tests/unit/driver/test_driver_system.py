@@ -5,11 +5,12 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from dmssd.driver import netlink
+from dmssd.driver import clock, netlink
 from dmssd.driver.kernel import Sysctl, require_capabilities
 from dmssd.driver.systemd import Notifier, listen_sockets
 from sansio.errors import ConfigError
@@ -128,3 +129,18 @@ def test_attributes_are_padded_and_found_again() -> None:
 def test_damaged_attributes_and_frames_end_the_reading_and_nothing_else(data: bytes) -> None:
     assert len(netlink.attributes(data, 0)) <= 1
     assert list(netlink.frames(data * 4)) == [] or len(data) >= 4
+
+
+def test_the_wall_clock_is_wrong_by_what_the_labs_file_says_and_right_where_that_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "clock"
+    monkeypatch.setenv(clock.SHIFT_VARIABLE, str(file))
+    for text, wrong_s in (("86400\n", 86_400), ("-86400", -86_400), ("soon", 0)):
+        file.write_text(text)
+        assert abs(clock.wall() - time.time() - wrong_s) < 3_600
+    file.unlink()
+    assert abs(clock.wall() - time.time()) < 3_600
+    before = clock.now()
+    file.write_text("-86400")
+    assert clock.now() >= before  # the clock that cores live by is another

@@ -4,7 +4,7 @@ import pytest
 
 from dmssd.lab.design import design
 from dmssd.lab.errors import LabError
-from dmssd.lab.faults import deaf, downed, ruleset, without
+from dmssd.lab.faults import deaf, downed, ruleset, shifted, without
 from dmssd.lab.shapes import parse
 from dmssd.lab.state import Fault
 
@@ -50,3 +50,11 @@ def test_a_ruleset_replaces_the_table_whole() -> None:
 def test_a_fault_where_no_link_is_is_refused() -> None:
     with pytest.raises(LabError, match="no link joins n1 and n3"):
         deaf(PLAN, [Fault("drop", "n1", "n3")])
+
+
+def test_shifts_of_a_clock_add_up_drop_nothing_and_are_healed_by_their_node() -> None:
+    faults = [Fault("clock", "n2", seconds=86_400), Fault("clock", "n2", seconds=-60), Fault("clock", "n1", seconds=5)]
+    assert shifted(faults) == {"n2": 86_340, "n1": 5}
+    assert (deaf(PLAN, faults), downed(PLAN, faults)) == ({}, [])
+    assert shifted(without(faults, "n2", None)) == {"n1": 5}
+    assert str(faults[1]) == "clock n2 -60"
