@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-import routing.plan
+import routing.pseudonode
 from dmssd.secure import SecureNode
 from dmssd.sim import mesh, shapes
 from dmssd.sim.faults import Fault
@@ -112,7 +112,7 @@ def counting_links_one_way(lsdb: Mapping[NodeId, Lsa]) -> graph.Graph[NodeId]:
 @pytest.mark.parametrize("bug", [False, True])
 def test_a_link_counted_one_way_is_reported_as_a_black_hole(monkeypatch, bug):
     if bug:
-        monkeypatch.setattr(routing.plan, "from_lsdb", counting_links_one_way)
+        monkeypatch.setattr(routing.pseudonode, "from_lsdb", counting_links_one_way)
     report = play(SQUARE, DEAD_END, None, faulty=30)
     assert ("lasting black hole" in checkers(report)) == bug
     if bug:
