@@ -19,7 +19,7 @@ class LinkUp:
     """An interface that the configuration selects is up, has carrier and a usable link-local address.
 
     ``address`` is that address. ``kind``: ``auto``, ``segment`` or ``point-to-point``; ``medium``: ``wire`` or
-    ``radio``; ``mtu`` in bytes, 0 where it is not known.
+    ``radio``; ``mtu`` in bytes, 0 where it is not known. ``metric`` 0: it is to be measured.
     """
 
     link: LinkNumber

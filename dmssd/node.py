@@ -62,6 +62,7 @@ from routing.control import ControlRouter
 from routing.discovery import Discovery
 from routing.linkstate import LinkState
 from routing.lsa import LinkNumber, Prefix, Signer, Verifier
+from routing.measured import METRIC_UNIT, LinksMeasured, Measured
 from routing.neighbours import SPARED, NeighbourDown, NeighbourRestarting, NeighbourSpeaks, NeighbourUp
 from routing.segments import Segments, SegmentsEvent
 from sansio.bounded import RecentTable
@@ -104,6 +105,7 @@ _TimedCore = (
     | Forwarder
     | TopologyProcessor
     | Traffic
+    | Measured
 )
 
 
@@ -144,6 +146,7 @@ class Node:
         self.traffic = Traffic(
             me, stored.get(traffic.STORED_KEY), lsdb, self.speaks, lambda who: is_admin(self.linkstate, who)
         )
+        self.measured = Measured(self.adjacencies.neighbours)
         self.paths = Paths()
         self.meetings = Meetings(me, mesh)
         self.links: dict[int, LinkUp] = {}
@@ -207,7 +210,7 @@ class Node:
     def _cores(self) -> tuple[_TimedCore, ...]:
         optional = (self.forwarder, self.retiring, self.processor)
         always = (self.discovery, self.adjacencies, self.linkstate, self.segments, self.swim, self.replica, self.claims)
-        return (*always, *(core for core in optional if core is not None))
+        return (*always, self.traffic, self.measured, *(core for core in optional if core is not None))
 
     def _start(self, first: InnerEvent, now: Instant) -> None:
         self._started = True
@@ -272,7 +275,9 @@ class Node:
         told: neighbours.LinkUp | neighbours.LinkDown
         if isinstance(event, LinkUp):
             self.links[event.link] = event
-            told = neighbours.LinkUp(*dataclasses.astuple(event))
+            told = neighbours.LinkUp(
+                *dataclasses.astuple(dataclasses.replace(event, metric=event.metric or METRIC_UNIT))
+            )
         else:
             self.links.pop(event.link, None)
             self.paths.lost(event.link)
@@ -281,6 +286,8 @@ class Node:
         self._pending += self.discovery.handle(told, now)
         self._pending += self.adjacencies.handle(told, now)
         self._to_segments(told, now)
+        links = frozenset(up.link for up in self.links.values() if not up.metric)
+        self._pending += self.measured.handle(LinksMeasured(links), now)
         self._tell_neighbours(now)
 
     def _on_request(self, event: Request, now: Instant) -> None:
@@ -555,8 +562,9 @@ class Node:
             claims.AddressesChosen: self._on_addresses_chosen,
             SendPlan: self._on_send_plan,
             SendTraffic: self._on_send_traffic,
-            linkstate.DrainSet: self._on_traffic_set,
-            linkstate.MetricsSet: self._on_traffic_set,
+            linkstate.DrainSet: self._on_costs,
+            linkstate.MetricsSet: self._on_costs,
+            linkstate.MeasuredSet: self._on_costs,
         }
 
     def _told(self, action: object) -> Notice:
@@ -647,7 +655,7 @@ class Node:
     def _on_send_traffic(self, action: SendTraffic, now: Instant) -> None:
         self._send(action.to, Channel.TRAFFIC, action.payload, now)
 
-    def _on_traffic_set(self, action: linkstate.DrainSet | linkstate.MetricsSet, now: Instant) -> None:
+    def _on_costs(self, action: linkstate.Costs, now: Instant) -> None:
         self._pending += self.linkstate.handle(action, now)
 
     def _on_member_up(self, action: swim.MemberUp, now: Instant) -> None:

@@ -372,7 +372,7 @@ def _links(node: Node, neighbours: list[dict[str, Any]]) -> list[dict[str, Any]]
         {
             "name": up.name,
             "link": up.link,
-            "metric": up.metric,
+            "metric": up.metric or "measured",
             "medium": up.medium,
             "mtu": up.mtu,
             "neighbours": by_interface.get(up.name, []),

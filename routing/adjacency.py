@@ -70,6 +70,8 @@ PIN_INTERVAL = Duration(5 * SECOND)
 """Between two confirmations of a neighbour's entry. The kernel doubts an entry after 15 s at the earliest (RFC 4861 10,
 REACHABLE_TIME and MIN_RANDOM_FACTOR) and gives it up some 8 s later: raised beyond that, silent drops heal late."""
 HELLO_BYTES_MAX = 256
+LOSS_SMOOTHING = 64
+"""Echoes over which loss is averaged: raised, a metric measured by it is steadier and later."""
 
 _Instance = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _IntervalMs = Annotated[int, msgspec.Meta(ge=1, le=600_000)]
@@ -270,6 +272,7 @@ class NeighbourView:
     metric: int
     rtt_ns: Duration | None
     mtu: int = 0
+    loss_ppm: int = 0
 
 
 AdjacencyEvent = (
@@ -330,6 +333,7 @@ class Neighbour:
     rtt: Duration | None = None
     rank: int = 0  # as its latest hello says
     mtu: int = 0
+    loss_ppm: int = 0  # smoothed share of echoes that nothing came back for
 
     @property
     def key(self) -> _Key:
@@ -418,6 +422,7 @@ class Adjacencies:
             metric,
             neighbour.rtt,
             neighbour.mtu,
+            neighbour.loss_ppm,
         )
 
     # Links and pairings
@@ -718,7 +723,8 @@ class Adjacencies:
         if neighbour is None or sent is None:
             return [Rejected(address, "answer to no echo of ours")]
         while neighbour.echoes.popitem(last=False)[0] != nonce:
-            pass
+            neighbour.loss_ppm += (1_000_000 - neighbour.loss_ppm) // LOSS_SMOOTHING
+        neighbour.loss_ppm -= neighbour.loss_ppm // LOSS_SMOOTHING
         rtt = Duration(now - sent)
         neighbour.rtt = rtt if neighbour.rtt is None else Duration((7 * neighbour.rtt + rtt) // 8)
         back = not neighbour.answered

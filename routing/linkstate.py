@@ -145,6 +145,13 @@ class MetricsSet:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredSet:
+    """What measured links cost, by neighbour and link; replaces all before, and is less than what an operator sets."""
+
+    metrics: Mapping[tuple[NodeId, LinkNumber], int]
+
+
+@dataclass(frozen=True, slots=True)
 class OriginationHeld:
     """Our daemon has restarted while the kernel went on forwarding: say nothing new of ourselves for now.
 
@@ -182,6 +189,7 @@ class LsdbChanged:
     origins: tuple[NodeId, ...]
 
 
+Costs = DrainSet | MetricsSet | MeasuredSet
 LinkStateEvent = (
     NeighbourUp
     | NeighbourDown
@@ -189,8 +197,7 @@ LinkStateEvent = (
     | PrefixesSet
     | AttachmentsSet
     | NameSet
-    | DrainSet
-    | MetricsSet
+    | Costs
     | OriginationHeld
     | OriginsExpelled
     | ProofRenewed
@@ -250,6 +257,7 @@ class LinkState:
         self._draining = False
         self._metrics: dict[NodeId, int] = {}  # by neighbour, over what adjacencies say
         self._attachments: tuple[Attachment, ...] = ()
+        self._measured: dict[tuple[NodeId, LinkNumber], int] = {}
         self._peers: dict[NodeId, _Peer] = {}
         self._timers: Deadlines[_Timer] = Deadlines()
         self._contests: TokenBucket[NodeId] = TokenBucket(1.0, 5.0, 1)
@@ -313,7 +321,7 @@ class LinkState:
                 return self._on_neighbour_down(node, (node, link, remote_link))
             case FloodReceived(neighbour, payload):
                 return self._on_payload(neighbour, payload, now)
-            case PrefixesSet() | DrainSet() | MetricsSet() | AttachmentsSet() | NameSet():
+            case PrefixesSet() | DrainSet() | MetricsSet() | MeasuredSet() | AttachmentsSet() | NameSet():
                 self._on_said(event)
                 return []
             case OriginsExpelled(origins):
@@ -331,7 +339,7 @@ class LinkState:
             case _:
                 assert_never(event)
 
-    def _on_said(self, event: PrefixesSet | DrainSet | MetricsSet | AttachmentsSet | NameSet) -> None:
+    def _on_said(self, event: PrefixesSet | Costs | AttachmentsSet | NameSet) -> None:
         """Something that our LSA is to say is another."""
         self._stale = True
         match event:
@@ -342,6 +350,8 @@ class LinkState:
                 self._draining = draining
             case MetricsSet(metrics):
                 self._metrics = dict(metrics)
+            case MeasuredSet(measured):
+                self._measured = dict(measured)
             case AttachmentsSet(attachments):
                 self._attachments = attachments
             case NameSet(name):
@@ -390,7 +400,7 @@ class LinkState:
 
     def _compose(self, sequence: int) -> Lsa:
         adjacencies = sorted(
-            Adjacency(neighbour, link, remote_link, self._advertised(neighbour, metric))
+            Adjacency(neighbour, link, remote_link, self._advertised(neighbour, link, metric))
             for (neighbour, link, remote_link), metric in self._adjacent.items()
         )
         flags = FLAG_DRAINING if self._draining else 0
@@ -406,8 +416,10 @@ class LinkState:
             attachments=self._attachments,
         )
 
-    def _advertised(self, neighbour: NodeId, metric: int) -> int:
-        return METRIC_MAX if self._draining else self._metrics.get(neighbour, metric)
+    def _advertised(self, neighbour: NodeId, link: LinkNumber, metric: int) -> int:
+        if self._draining:
+            return METRIC_MAX
+        return self._metrics.get(neighbour) or self._measured.get((neighbour, link), metric)
 
     def _is_held(self, now: Instant) -> bool:
         if self._held_until is not None and (now >= self._held_until or self._has_recovered()):

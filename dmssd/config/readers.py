@@ -138,6 +138,19 @@ def _host_address(
     return str(address)
 
 
+def integer_or(word: str, low: int, high: int) -> Reader[int | str]:
+    """A whole number from ``low`` to ``high``, or a word in its place."""
+
+    def read(value: object, path: str) -> int | str:
+        if value == word:
+            return word
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise problem(path, f'"{word}", or an integer from {low} to {high}', value)
+        return value
+
+    return read
+
+
 def boolean(value: object, path: str) -> bool:
     """``true`` or ``false``."""
     if not isinstance(value, bool):

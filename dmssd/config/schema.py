@@ -21,6 +21,7 @@ from dmssd.config.readers import (
     array,
     boolean,
     integer,
+    integer_or,
     interface_glob,
     name,
     one_of,
@@ -53,9 +54,10 @@ class LinkRule:
     match: str = required(interface_glob)
     """Shell pattern on interface names, ``eth*``. A wider one greets, and forwards, on more networks than you meant."""
 
-    metric: int = setting(METRIC_DEFAULT, integer(1, METRIC_MAX))
+    metric: int | str = field(default=METRIC_DEFAULT, metadata={"read": integer_or("measured", 1, METRIC_MAX)})
     """Cost of sending over these links. Raised, traffic avoids them while another way is cheaper; lowered, it is drawn
-    to them. Only ratios matter; equal sums over two ways share the traffic."""
+    to them. Only ratios matter; equal sums over two ways share the traffic. ``measured``: by round trip and loss, 10
+    for a clean link of at most a millisecond, and at most one step of one half in ten seconds."""
 
     kind: str = setting("auto", one_of("auto", "segment", "point-to-point"))
     """Whether many nodes share the link: ``auto`` counts them. ``segment`` says so before the third is there;

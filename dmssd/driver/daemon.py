@@ -338,7 +338,10 @@ def _device_settings(config: Config, identity: Identity) -> DeviceSettings:
 
 
 def _link_rules(config: Config) -> tuple[LinkRule, ...]:
-    return tuple(LinkRule(rule.match, rule.metric, rule.kind, rule.medium) for rule in config.links)
+    return tuple(
+        LinkRule(rule.match, rule.metric if isinstance(rule.metric, int) else 0, rule.kind, rule.medium)
+        for rule in config.links
+    )
 
 
 def _recorder(config: Config) -> Recorder | None:

@@ -32,6 +32,7 @@ class LinkRule:
     """One ``[[links]]`` entry: what interfaces are whose name matches the glob.
 
     ``kind``: ``auto``, ``segment`` or ``point-to-point``; ``medium``: ``auto``, ``wire`` or ``radio``.
+    ``metric`` 0: it is measured.
     """
 
     match: str

@@ -15,9 +15,10 @@ from dmssd.settings import NodeSettings
 from dmssd.sim import mesh, shapes
 from dmssd.sim.checkers import unrest
 from dmssd.sim.disk import Disk
+from dmssd.sim.network import Quality
 from dmssd.sim.world import Machine, World, prefixes_of
 from routing.lsa import METRIC_MAX, Prefix
-from sansio.instant import MILLISECOND, SECOND
+from sansio.instant import MILLISECOND, SECOND, Duration
 
 DEFAULT = Prefix.parse("0.0.0.0/0")
 
@@ -137,6 +138,34 @@ def test_a_member_without_the_capability_sets_its_own_end_alone_and_is_told_so()
     reply = metric(world, 3, 1, 2, 90)
     assert reply.error is not None
     assert node(world, 1).traffic.metrics == node(world, 2).traffic.metrics == {}
+
+
+def test_an_end_that_is_away_does_not_keep_the_asker_waiting_for_ever():
+    world = ring()
+    world.stall(world.machines[2])
+    reply = metric(world, 0, 1, 2, 90)
+    assert reply.error is not None
+    assert reply.error.startswith("n2 did not answer")
+    assert reply.error.endswith("it is set at n1")
+
+
+def test_traffic_avoids_a_measured_link_that_is_slow_and_the_metric_then_stays():
+    drawn = shapes.parse("ring:4", 5)
+    alike = replace(drawn, edges=tuple(replace(edge, metric_a=0, metric_b=0) for edge in drawn.edges))
+    world = mesh.build(5, alike, mesh.MeshOptions(processors=1))
+    slow = next(cable for cable in world.network.cables if {number for number, _ in cable.ends} == {0, 1})
+    slow.quality = Quality(delay=Duration(20 * MILLISECOND))
+    for machine in world.machines:
+        world.start(machine)
+    settled(world)
+    until(world, lambda: ways(world, 0, to(1)) == {"n3"} and ways(world, 1, to(0)) == {"n2"})
+    world.run_for(30 * SECOND)
+    before = [node(world, number).linkstate.mine.sequence for number in range(4)]
+    world.run_for(120 * SECOND)
+    assert [node(world, number).linkstate.mine.sequence for number in range(4)] == before
+    metrics = [adjacency.metric for adjacency in node(world, 0).linkstate.mine.adjacencies]
+    assert sorted(metrics)[0] <= 22
+    assert sorted(metrics)[1] >= 300
 
 
 def gateway_at(preferences: dict[int, int]) -> Callable[[int, NodeSettings], NodeSettings]:

@@ -350,7 +350,7 @@ def test_a_bad_configuration_is_one_line_with_its_path_and_exit_1(
 ) -> None:
     file = tmp_path / "d.toml"
     file.write_text('[[links]]\nmatch = "eth0"\nmetric = "x"\n')
-    expected = f'Error: {file}: links[0].metric: must be an integer from 1 to 16777215, got "x"\n'
+    expected = f'Error: {file}: links[0].metric: must be "measured", or an integer from 1 to 16777215, got "x"\n'
     assert ran(capsys, *command, str(file)) == (1, "", expected)
     missing = tmp_path / "none.toml"
     expected = f"Error: {missing}: does not exist: write it, or name another with --config\n"
