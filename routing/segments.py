@@ -169,7 +169,7 @@ class _Link:
     speaking: dict[NodeId, int] = field(default_factory=dict)  # and which of them speak
     spared: frozenset[NodeId] = frozenset()
     attachment: Attachment | None = None
-    spoken: bool = False  # our LSA has said something of this link
+    ranked: bool = False  # we have spoken here since the start
 
     @property
     def adjacent(self) -> set[NodeId]:
@@ -261,11 +261,12 @@ class Segments:
             return
         match event:
             case NeighbourUp(node, _, _, address):
+                if not link.up:
+                    # New on the link, or back on it: others may have come to speak meanwhile.
+                    link.waits_until = after(now, self._config.wait)
                 link.up[node, address] = None
                 link.restarting.pop(node, None)
                 link.lost.pop(node, None)
-                if link.waits_until is None:
-                    link.waits_until = after(now, self._config.wait)
             case NeighbourDown(node, _, reason, _, address):
                 link.up.pop((node, address), None)
                 link.restarting.pop(node, None)
@@ -317,8 +318,8 @@ class Segments:
             for key in [key for key in self._met if key[0] == link.number and key[1] in gone]:
                 del self._met[key]
         own = self._lsdb.get(self._me)
-        for attachment in own.attachments if own is not None and not link.spoken else ():
-            if attachment.link == link.number and attachment.speaks and not link.rank:
+        for attachment in own.attachments if own is not None and not link.ranked else ():
+            if attachment.link == link.number and attachment.speaks:
                 link.rank = -attachment.speaks  # before a restart; confirmed when judged
 
     # What follows
@@ -337,7 +338,7 @@ class Segments:
                 del link.lost[node]
         attached = shared and not link.withdrawn
         link.attachment = Attachment(link.number, IPv6Address(link.address).packed, rank) if attached else None
-        link.spoken = link.spoken or attached
+        link.ranked = link.ranked or rank > 0
         spared = frozenset(
             node for node in link.beside if not rank and not link.speaking.get(node) and not link.ranks.get(node)
         )
@@ -383,7 +384,8 @@ class Segments:
             return 0
         free = max(SPEAKERS - len(seats), 0 if live & seats.keys() else 1)
         first = sorted({self._me, *(node for node in live if node not in seats)})[:free]
-        return max(seats.values(), default=0) + 1 if self._me in first else 0
+        known = (0, *seats.values(), *link.speaking.values(), *link.ranks.values())
+        return max(known) + 1 if self._me in first else 0
 
     def _wants(self, link: _Link, now: Instant) -> list[PairWanted]:
         here = {key: meeting for key, meeting in self._met.items() if key[0] == link.number}

@@ -131,6 +131,20 @@ def test_a_newcomer_of_lower_id_displaces_nobody():
     assert bench.core.rank(LAN) == 0
 
 
+def test_a_speaker_that_was_cut_off_listens_again_before_it_speaks():
+    bench = member(A, {A: 1, B: 2})
+    bench.up(C, D, E, F)
+    for node in (B, C, D, E, F):
+        bench.down(node)
+    bench.moved({A: Lsa(A, 2, "", (), (), protocol=2)})
+    assert bench.core.rank(LAN) == 0
+    bench.up(B, C)
+    assert bench.core.rank(LAN) == 0
+    bench.tell(NeighbourSpeaks(B, LAN, 2), NeighbourSpeaks(C, LAN, 3))
+    bench.wait(10 * SECOND)
+    assert bench.core.rank(LAN) == 0
+
+
 def test_a_lost_speaker_is_replaced_at_once_by_the_lowest_of_the_others_as_the_most_junior():
     bench = member(A)
     assert RankSet(LAN, 3) in bench.down(B)
