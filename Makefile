@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TEST_JOBS ?= 2
 
-BENCHES := spf fib gossip status coldstart healing idle flood handshakes
+BENCHES := spf fib gossip status coldstart healing segment idle flood handshakes
 
 .PHONY: venv system demo check lint types unit test bench soak soak-hostile clean $(addprefix bench-,$(BENCHES))
 

@@ -7,7 +7,7 @@
 Each runs in a process of its own (``python -m benchmarks.NAME``, which also works alone), after the machine has become
 quiet or has been waited for in vain, and the table says which. A missed aim is told, not an error: the exit status is
 1 only if a benchmark could not measure. Settings: ``IDLE_SECONDS`` (60; the real figure takes 600), ``TRIALS``
-(coldstart 5, healing 30, status 20).
+(coldstart 5, healing 30, segment 3, status 20).
 """
 
 import argparse
@@ -31,6 +31,7 @@ BENCHMARKS = {
     "status": "dmssd status, wall time",
     "coldstart": "all daemons started: last one up to all-pairs ping",
     "healing": "a transit node dies: how long a flow is interrupted",
+    "segment": "twenty nodes on one segment: cold start, and its designated member lost",
     "idle": "memory and CPU of an idle daemon",
     "flood": "a daemon under 50,000 datagrams of rubbish a second",
     "handshakes": "handshakes in a mesh of more members than sessions",
