@@ -58,17 +58,18 @@ from dmssd.security.recovery import RECOVERY_NAME, RecoveryKey
 from dmssd.security.sessions import LinkPath, Sessions
 from dmssd.security.signer import PROOF_CODEC, STATEMENT_CONTEXT, MeshSigner, MeshVerifier
 from dmssd.settings import NodeSettings
-from gossip.replica import Publish, StatementsChanged
+from gossip.replica import Key, Publish, StatementsChanged
 from gossip.statements import PUSH_MAX, REPLICA_CODEC, Push
 from routing.lsa import Signer, Verifier
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import AdmissionError, RemoteProtocolError, RequestError, StoreError
 from sansio.ids import NodeId
-from sansio.instant import Instant, after, earliest
+from sansio.instant import MILLISECOND, Duration, Instant, after, earliest
 
 WIRE_VERSION = 1
 KIND_GREETING = 0
 MEMBERSHIP_KEY = "membership"
+JUDGE_AFTER = Duration(100 * MILLISECOND)
 
 
 def stored_membership(chain: bytes) -> dict[str, bytes]:
@@ -110,6 +111,7 @@ class SecureNode:
         stored_tokens, stored_approvals = self._stored.get("tokens"), self._stored.get(APPROVALS_KEY)
         self.renewals = Renewals(wall, settings.certificate_days)
         self._look_at: Instant | None = None
+        self._judge_at: Instant | None = None
         self.admission = Admission(self.membership, stored_tokens, stored_approvals, entropy, self.renewals)
         self.node = self._new_node()
 
@@ -155,7 +157,9 @@ class SecureNode:
 
     def deadline(self) -> Instant | None:
         """The earliest deadline of sessions, admission and the protocols."""
-        return earliest(self.sessions.deadline(), self.admission.deadline(), self.node.deadline(), self._look_at)
+        return earliest(
+            self.sessions.deadline(), self.admission.deadline(), self.node.deadline(), self._look_at, self._judge_at
+        )
 
     # Events
 
@@ -177,6 +181,8 @@ class SecureNode:
     def _on_wake(self, now: Instant, out: list[NodeAction]) -> None:
         if _due(self.sessions.deadline(), now):
             self._session_actions(self.sessions.handle(Wake(), now), now, out)
+        if _due(self._judge_at, now):
+            self._on_statements(now, out)
         if self._look_at is not None and now >= self._look_at:
             self._look_for_old(now, out)
         if _due(self.admission.deadline(), now):
@@ -311,6 +317,9 @@ class SecureNode:
         self._inner(self.membership.admission(chain), now, out)
         return {"recovery_key": str(key), "recovery_id": identity.node.hex()}
 
+    def _count_members(self) -> int:
+        return len(self.membership.members(self._chains()))
+
     def _chains(self) -> list[bytes]:
         """The certificate chains by which LSAs are proved."""
         linkstate = self.node.linkstate
@@ -342,14 +351,21 @@ class SecureNode:
             self._judge_again = False
             self._on_statements(now, out)
 
+    def _on_statements_changed(self, topic: str, keys: tuple[Key, ...], now: Instant) -> None:
+        if topic == TOPIC_EXPEL or (topic in MEMBERSHIP_TOPICS and any(key.author == self.node.me for key in keys)):
+            self._judge_again = True
+        elif topic in MEMBERSHIP_TOPICS and self._judge_at is None:
+            # What others admit changes nothing at once: while a large mesh grows, many are judged together.
+            self._judge_at = after(now, JUDGE_AFTER)
+
     def _on_statements(self, now: Instant, out: list[NodeAction]) -> None:
         """Somebody admitted or voted, or we have something to state ourselves."""
+        self._judge_at = None
         if self.membership.refresh(self.node.replica):
             self._on_expelled(now, out)
         for statement in self.membership.unstated(self._chains(), self.node.replica):
             self._inner(statement, now, out)
-        members = len(self.membership.members(self._chains()))
-        self._admission_actions(self.admission.approve(self.node.replica, members, now), now, out)
+        self._admission_actions(self.admission.approve(self.node.replica, self._count_members, now), now, out)
         better = self.membership.better(self.node.replica)
         if better is not None:
             self._renewed(better, now, out)
@@ -409,8 +425,8 @@ class SecureNode:
                     self._session_actions(self.sessions.handle(sessions.Connect(node, path), now), now, out)
                 case inner.SealedArrived(path, payload):
                     self._session_actions(self.sessions.handle(sessions.Received(path, payload), now), now, out)
-                case StatementsChanged(topic):
-                    self._judge_again |= topic in MEMBERSHIP_TOPICS
+                case StatementsChanged(topic, keys):
+                    self._on_statements_changed(topic, keys, now)
                 case _:
                     out.append(action)
 
@@ -451,8 +467,7 @@ class SecureNode:
                 told = bytes((Channel.STATEMENT,)) + message.statements
                 self._inner(PeerSpoke(opened.peer, opened.path, opened.member, told), now, out)
                 return
-        members = len(self.membership.members(self._chains()))
-        actions = self.admission.heard(opened.peer, opened.path, payload, members, self.node.replica, now)
+        actions = self.admission.heard(opened.peer, opened.path, payload, self._count_members, self.node.replica, now)
         self._admission_actions(actions, now, out)
 
     def _on_session_up(self, up: sessions.SessionUp, now: Instant, out: list[NodeAction]) -> None:

@@ -175,18 +175,19 @@ class Admission:
         admitted = [{"node": each.node.hex(), "name": name or each.waiting.name} for each in chosen.values()]
         return {"admitted": admitted, "approved": approved}, actions
 
-    def approve(self, replica: Replica, members: int, now: Instant) -> list[AdmissionAction]:
+    def approve(self, replica: Replica, members: Callable[[], int], now: Instant) -> list[AdmissionAction]:
         """Admit those who wait and were approved beforehand."""
         if not self.membership.is_admin or not len(self._approved(now)):
             return []
         actions: list[AdmissionAction] = []
+        admitted: list[NodeId] = []
         for petition in petitions(replica):
             if self.membership.offered(petition.node, replica) is not None:
                 continue
             if self._approved(now).take(petition.node, petition.waiting.name, now):
-                capabilities = self.membership.capabilities_for_newcomer(members)
+                capabilities = self.membership.capabilities_for_newcomer(members() + len(admitted))
                 actions += self._let_in(petition, petition.waiting.name, capabilities)
-                members += 1
+                admitted.append(petition.node)
         return [Persist(APPROVALS_KEY, self._approved(now).export(now)), *actions] if actions else []
 
     def grant(self, certificate: Certificate, capabilities: int) -> list[AdmissionAction]:
@@ -220,9 +221,9 @@ class Admission:
         return self._approvals
 
     def heard(
-        self, peer: NodeId, path: Path, payload: bytes, members: int, replica: Replica, now: Instant
+        self, peer: NodeId, path: Path, payload: bytes, members: Callable[[], int], replica: Replica, now: Instant
     ) -> list[AdmissionAction]:
-        """Something came on the rpc channel; ``members``: how many the mesh has."""
+        """Something came on the rpc channel; ``members`` tells how many the mesh has."""
         join = self._join
         if join is not None and join.joiner is not None and peer == join.issuer:
             return self._joiner_actions(join.joiner.handle(Answered(peer, payload), now))
@@ -232,7 +233,9 @@ class Admission:
                 return self._on_wait(peer, path, message, replica, now)
         issuer = Issuer(self._credentials, self._tokens(now), self._entropy)
         actions: list[AdmissionAction] = []
-        capabilities = self.membership.capabilities_for_newcomer(members)
+        # Counting takes time, and anybody may speak here: only where there is a token to redeem at all.
+        live = self.membership.is_admin and bool(self._tokens(now).tokens(now))
+        capabilities = self.membership.capabilities_for_newcomer(members()) if live else 0
         for action in issuer.on_request(peer, payload, now, capabilities=capabilities, expiry=self.renewals.expiry()):
             match action:
                 case Answer(to, answer):

@@ -35,6 +35,7 @@ from sansio.errors import RemoteProtocolError
 from sansio.ids import MeshId, NodeId
 
 VOTES_NEEDED_FOR_ADMIN = 2
+ACTS_CACHED_MAX = 4_096
 _Seniority = tuple[int, NodeId]
 
 
@@ -153,6 +154,8 @@ class _Court:
 
     def decide(self) -> None:
         """Find every effective expulsion."""
+        if not self._voted:
+            return
         targets = sorted({vote.subject for vote in self._voted})
         while True:
             admins = self.admins()
@@ -169,6 +172,8 @@ class _Court:
         """Whether an act is one of an admin, and not void."""
         if not act.chain[0].certificate.is_admin:
             return False
+        if not self.expelled:
+            return True
         return _refusal(act.chain, self.expelled, frozenset((act.mark, *_certified(act)))) is None
 
     def admins(self) -> dict[NodeId, _Seniority]:
@@ -244,6 +249,7 @@ def _author_chain(each: Held, mesh: MeshId) -> tuple[Link, ...]:
     return _links(chain)
 
 
+@lru_cache(maxsize=ACTS_CACHED_MAX)
 def _admitted(each: Held, mesh: MeshId) -> Admitted | None:
     try:
         chain = _author_chain(each, mesh)
@@ -257,6 +263,7 @@ def _admitted(each: Held, mesh: MeshId) -> Admitted | None:
     return Admitted(each.key.author, certificate.node, each.mark, chain, link, frozenset(act.cites))
 
 
+@lru_cache(maxsize=ACTS_CACHED_MAX)
 def _voted(each: Held, mesh: MeshId) -> Voted | None:
     try:
         chain = _author_chain(each, mesh)
