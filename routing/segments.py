@@ -285,9 +285,10 @@ class Segments:
 
     def _on_lsdb_moved(self) -> list[_Link]:
         # One that speaks protocol 1 is enough: then all is as it knows it.
+        before = self._possible
         self._possible = common(lsa.protocol for lsa in self._lsdb.values()) >= SEGMENTS_PROTOCOL
         found = segments(self._lsdb)
-        if not found and not self._segments and not self._attachments:
+        if self._possible == before and not found and not self._segments and not self._attachments:
             return []
         self._segments = found
         for link in self._links.values():

@@ -1,5 +1,6 @@
 """Segments that many nodes share: how few adjacencies they take, and what it costs to lose a member."""
 
+import msgspec
 import pytest
 
 from benchmarks.soak import run_seed
@@ -126,3 +127,36 @@ def test_a_random_world_with_segments_is_safe_under_faults_and_heals(shape, seed
     command, report, _ = run_seed(seed, 0, 45, 4, shape)
     findings = "\n".join(map(str, report.findings))
     assert not report.findings, f"{findings}\nrepeat with: {command}"
+
+
+def older(name, installed):
+    """A plant: while ``installed`` holds the name, that node's LSA is that of 0.1.0, which knows no segments."""
+
+    def plant(secure):
+        if secure.node.settings.name != name or name not in installed:
+            return
+        linkstate = secure.node.linkstate
+        compose = linkstate._compose
+        linkstate._compose = lambda sequence: msgspec.structs.replace(compose(sequence), protocol=1, attachments=())
+
+    return plant
+
+
+def test_with_one_node_of_protocol_1_all_pairs_are_adjacent_and_changing_over_loses_no_packet():
+    installed = ["n2"]
+    options = mesh.MeshOptions(quality=Quality(), plant=older("n2", installed))
+    world = mesh.build(1, shapes.parse("segment:6", 1), options)
+    for machine in world.machines:
+        world.start(machine)
+    world.run_for(Duration(6 * SECOND))
+    assert not unrest(world, mesh.VIEWS)
+    assert segments(node(world.machines[0]).linkstate.lsdb) == ()
+    assert {len(node(machine).linkstate.mine.adjacencies) for machine in world.machines} == {5}
+    upgraded = world.machines[2]
+    for known, adjacencies in (((), [2, 2, 2, 2, 5, 5]), (("n2",), [5] * 6)):
+        installed[:] = known
+        world.stop_daemon(upgraded)
+        world.start(upgraded)
+        assert watch(world, world.machines, Duration(8 * SECOND)) == 0
+        assert sorted(len(node(machine).linkstate.mine.adjacencies) for machine in world.machines) == adjacencies
+        assert not unrest(world, mesh.VIEWS)
