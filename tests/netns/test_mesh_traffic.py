@@ -111,6 +111,22 @@ def test_an_address_that_two_members_announce_is_a_conflict_that_everybody_is_sh
         assert set(names.split(", ")) == set(line.split("announced by ")[1].split(":")[0].split(", "))
 
 
+def test_a_measured_link_that_loses_echoes_costs_more_than_one_that_does_not(lab: Lab) -> None:
+    chain = 'add table netdev k; add chain netdev k in { type filter hook ingress device "to-n2" priority 0; }'
+    lossy = "add rule netdev k in icmpv6 type echo-reply numgen random mod 100 < 60 drop"
+    assert lab.exec("n1", ["nft", f"{chain}; {lossy}"]).returncode == 0
+    try:
+        liveness = "[liveness]\necho_interval_ms = 20\necho_misses = 20"
+        configure(lab, "n1", f'{liveness}\n[[links]]\nmatch = "to-*"\nmetric = "measured"')
+
+        def metrics() -> dict[str, int]:
+            return {row["name"]: row["metric"] for row in lab.client("n1").get("status")["neighbours"]}
+
+        until(lambda: metrics()["n2"] > metrics()["n4"] >= 10, "the lossy link costs more")
+    finally:
+        assert lab.exec("n1", ["nft", "delete table netdev k"]).returncode == 0
+
+
 def test_a_gateway_leads_the_mesh_out_and_nobody_in(lab: Lab) -> None:
     with Namespaces("out") as spaces:
         n3 = lab.design.node("n3").namespace
