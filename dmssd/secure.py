@@ -149,6 +149,8 @@ class SecureNode:
                 self._inner(event, now, out)
             case SettingsChanged(settings):
                 self._settings = settings
+                self.membership.first_admins = settings.admins
+                self.renewals.set_days(settings.certificate_days)
                 self._inner(SettingsChanged(self._certified(settings)), now, out)
             case _:
                 assert_never(event)

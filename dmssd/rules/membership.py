@@ -44,7 +44,7 @@ class Membership:
     def __init__(self, credentials: Credentials, admins: int) -> None:
         self.credentials = credentials
         self.standing = Standing(credentials.mesh)
-        self._admins = admins
+        self.first_admins = admins
 
     @property
     def me(self) -> NodeId:
@@ -90,7 +90,7 @@ class Membership:
 
     def capabilities_for_newcomer(self, members: int) -> int:
         """What one more member gets, where there are so many already."""
-        return CAPABILITY_ADMIN if members < self._admins else 0
+        return CAPABILITY_ADMIN if members < self.first_admins else 0
 
     # What we state
 

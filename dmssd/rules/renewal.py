@@ -31,6 +31,10 @@ class Renewals:
         self._wall = wall
         self._lifetime_s = days * DAY_S
 
+    def set_days(self, days: int) -> None:
+        """Have certificates made from now on live for so long."""
+        self._lifetime_s = days * DAY_S
+
     def expiry(self) -> int:
         """What a certificate made now says; 0: none."""
         now = self._wall()

@@ -64,7 +64,7 @@ def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
         identity = identities[machine.number]
         tape = chosen.tape(start)
         tap = Tap(tape) if tape is not None else None
-        secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy, tap=tap)
+        secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy, tap=tap, wall=start.wall)
         if chosen.plant is not None:
             chosen.plant(secure)
         return secure

@@ -3,10 +3,12 @@
 import random
 
 from dmssd.sim import mesh, shapes
+from dmssd.sim.checkers import unrest
 from dmssd.sim.faults import CLOCK_JUMP_S, Fault
 from dmssd.sim.scenario import Scenario, timeline_of_seconds
 from dmssd.sim.world import WALL_ERRORS_S, World
-from sansio.instant import Instant, seconds
+from sansio.instant import SECOND, Duration, Instant, seconds
+from tests.simulation.test_join import answer, rest, token
 
 SEED, SHAPE, SECONDS = 7, "random:10", 18
 
@@ -67,3 +69,23 @@ def test_a_daemon_that_goes_by_the_time_of_day_would_be_found_out() -> None:
         return world
 
     assert history(planted(RIGHT)) != history(planted([0.0, 86_400.0, *RIGHT[2:]]))
+
+
+def test_members_that_join_while_clocks_jump_past_every_expiry_stay_members() -> None:
+    """Certificates carry an expiry by their issuer's clock; it leads to renewal, never to eviction."""
+    world = mesh.build(4, shapes.parse("ring:4", 4), mesh.MeshOptions(admitted=False))
+    for machine, error_s in zip(world.machines, (86_400.0, -86_400.0, 0.0, -1.9e9), strict=True):
+        machine.wall_error_s = error_s
+        world.start(machine)
+    world.run_for(SECOND)
+    answer(world, world.machines[0], "init", name="sim")
+    ticket = token(world, uses=4)
+    for machine in world.machines[1:]:
+        answer(world, machine, "join", peer=f"n{machine.number - 1}", token=ticket)
+        world.shift_wall(machine, 2 * 400 * 86_400.0)
+    rest(world, 20 * SECOND)
+    world.shift_wall(world.machines[0], -2 * 400 * 86_400.0)
+    world.run_for(Duration(20 * SECOND))
+    assert unrest(world, mesh.VIEWS) == []
+    lost = [name for _, name, notice in world.notices if notice.kind in ("member.suspect", "member.down")]
+    assert lost == []

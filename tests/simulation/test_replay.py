@@ -104,9 +104,14 @@ def test_settings_that_change_while_a_world_runs_disturb_nobody_and_are_replayed
             settings = mesh.secure_of(machine.daemon).node.settings
             world.configure(machine, altered(settings, machine.number))
 
+    for machine in world.machines:
+        machine.wall_error_s = 0.0  # by 1970 nobody gives an expiry
     world.clock.after(seconds(8), reconfigure)
     report = Scenario(world, mesh.VIEWS, timeline).run(plan=())
     assert report.findings == []
+    for machine in world.machines:
+        secure = mesh.secure_of(machine.daemon)
+        assert (secure.membership.first_admins, secure.renewals.expiry()) == (7, int(world.wall(machine)) + 86_400)
     assert not [notice for at, _, notice in world.notices if at > seconds(9) and notice.kind in FLAPS]
     for name, memory in tapes.items():
         assert any(isinstance(entry, SettingsChanged) for _, entry in memory.entries), name
@@ -122,6 +127,8 @@ def altered(settings: NodeSettings, number: int) -> NodeSettings:
     return replace(
         settings,
         tps=("n1", "n4"),
+        admins=7,
+        certificate_days=1,
         liveness=AdjacencyConfig(hello_interval=Duration((500 + 100 * number) * MILLISECOND), echo_misses=4),
         swim=SwimConfig(period=Duration((400 + 50 * number) * MILLISECOND)),
     )
