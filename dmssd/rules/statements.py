@@ -18,6 +18,6 @@ TOPIC_ADDRESS = "address"
 TOPICS: Mapping[str, TopicRules] = {
     TOPIC_ADMIT: TopicRules(author_max=2_048, body_bytes_max=1_024, durable=True),
     TOPIC_EXPEL: TopicRules(author_max=256, body_bytes_max=16_384 + 512, durable=True),
-    TOPIC_WAITING: TopicRules(author_max=1, body_bytes_max=4_096),
+    TOPIC_WAITING: TopicRules(author_max=1, body_bytes_max=10_240),
     TOPIC_ADDRESS: TopicRules(author_max=8, body_bytes_max=512),
 }

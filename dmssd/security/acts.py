@@ -34,7 +34,7 @@ KNOWN_MAX = 2_000
 SMALL_MESH = 3
 """In a mesh of so many one admin expels another."""
 
-WAITING_MAX = 16
+WAITING_MAX = 64
 """Strangers that one member remembers as waiting; a further one is told to come back."""
 
 REASON_CHARACTERS_MAX = 120

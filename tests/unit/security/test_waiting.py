@@ -4,8 +4,9 @@ import random
 
 import pytest
 
+from dmssd.rules.statements import TOPICS
 from dmssd.rules.waiting import APPROVALS_MAX, ASKED_FOR, STATE_INTERVAL, Approvals, Porch
-from dmssd.security.acts import WAITING_CODEC, WAITING_MAX, Waiting
+from dmssd.security.acts import TOPIC_WAITING, WAITING_CODEC, WAITING_MAX, Waiting
 from dmssd.security.admission import (
     JOIN_CODEC,
     Answered,
@@ -131,7 +132,7 @@ def test_who_waits_is_stated_once_and_forgotten_when_it_asks_no_more():
 def test_a_crowd_is_stated_once_a_second_at_most_and_bounded():
     porch = Porch()
     stated = 0
-    for number in range(40):
+    for number in range(WAITING_MAX + 8):
         node, one = waiting(number)
         assert porch.asked(node, one, ZERO) == (number < WAITING_MAX)
         stated += len(porch.wake(ZERO))
@@ -195,3 +196,8 @@ def test_one_who_greets_in_our_name_is_called_now_and_then_only():
     assert twins.may_probe(ZERO)
     assert not twins.may_probe(after(ZERO, SECOND))
     assert twins.may_probe(after(ZERO, PROBE_INTERVAL))
+
+
+def test_a_full_porch_of_the_longest_names_fits_the_statement_that_tells_of_it():
+    full = tuple(Waiting(b"k" * 32, b"x" * 32, "n" * 64) for _ in range(WAITING_MAX))
+    assert len(WAITING_CODEC.encode(full)) <= TOPICS[TOPIC_WAITING].body_bytes_max
