@@ -6,7 +6,7 @@ TEST_JOBS ?= 2
 
 BENCHES := spf fib gossip status coldstart healing segment idle flood handshakes
 
-.PHONY: venv system demo check lint types unit test bench soak soak-hostile clean $(addprefix bench-,$(BENCHES))
+.PHONY: venv system demo check lint types unit test bench soak soak-hostile soak-mutants clean $(addprefix bench-,$(BENCHES))
 
 venv: .venv/.ready
 
@@ -54,6 +54,11 @@ soak: system venv
 INPUTS ?= 1000000
 soak-hostile: venv
 	@$(BIN)/python -m benchmarks.hostile --inputs $(INPUTS) $(ARGS)
+
+# A sample of small mistakes in gossip, routing and security, each of which a test should notice.
+MUTANTS ?= 400
+soak-mutants: venv
+	@nice $(BIN)/python -m benchmarks.mutants --mutants $(MUTANTS) $(ARGS)
 
 clean:
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
