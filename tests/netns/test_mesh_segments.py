@@ -92,10 +92,13 @@ def test_the_designated_member_lost_no_pair_of_others_on_the_segment_loses_more_
     assert (flow.outage.gap_ns or 0) < 3_000_000_000, "ten times one detection"
     lab.heal()
     until(lambda: designated in segment(lab, source)["members"], "it is back on the segment")
-    assert segment(lab, source)["designated"] == backup, "and displaces nobody"
+    # Until its new LSA is there the old one counts, with the rank that it had.
+    until(lambda: segment(lab, source)["designated"] == backup, "it displaces nobody")
 
 
 def test_the_designated_members_daemon_killed_nothing_moves_and_it_keeps_its_seat(lab: Lab) -> None:
+    # What changes shortly before a daemon is missed counts as if after: then its neighbours give it up.
+    until(lambda: mesh.at_rest(lab, 6), "nothing has changed for a while")
     before = segment(lab, "n1")["speakers"]
     observer = next(node for node in on_lan(lab) if node not in before)
     table = mesh.programmed(lab, observer, 4)
