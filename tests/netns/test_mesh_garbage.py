@@ -20,7 +20,7 @@ from dmssd.lab.lifecycle import take_down
 from routing.discovery import GREETING_CODEC, Greeting
 from sansio.ids import MeshId, NodeId
 from tests.netns import mesh
-from tests.netns.mesh import dmssd, rejected, rss_bytes, until
+from tests.netns.mesh import dmssd, rejected, rss_bytes, states, until
 
 pytestmark = pytest.mark.netns
 
@@ -228,7 +228,9 @@ def test_a_flood_of_fifty_thousand_datagrams_a_second_takes_nobody_down_and_no_m
     assert sent > 1000
     until(lambda: sum(rejected(lab, "n2").values()) > counted + sent // 10, "n2 has counted its share of them")
     assert rss_bytes(pid) - before < GROWTH_BYTES_MAX
-    assert dmssd(lab, "n2", "status").returncode == 0
+    # Under a flood on a busy machine a member may be suspected for a moment; nobody goes down.
+    until(lambda: dmssd(lab, "n2", "status").returncode == 0, "all is well with n2 again")
+    assert "down" not in states(lab, "n1").values()
 
 
 def test_status_as_typed_shows_what_was_refused_and_stays_ok(lab: Lab) -> None:
