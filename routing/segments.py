@@ -166,6 +166,8 @@ class _Link:
     missing: dict[NodeId, Instant] = field(default_factory=dict)  # speakers that we are not adjacent to, since when
     withdrawn: dict[NodeId, None] = field(default_factory=dict)  # those for whom we withdrew
     beside: dict[NodeId, str] = field(default_factory=dict)  # who else is on the segment, by the database
+    parting: dict[NodeId, str] = field(default_factory=dict)  # who else was on it when it came to an end
+    parting_until: Instant = Instant(0)
     speaking: dict[NodeId, int] = field(default_factory=dict)  # and which of them speak
     spared: frozenset[NodeId] = frozenset()
     attachment: Attachment | None = None
@@ -198,7 +200,7 @@ class Segments:
         actions: list[SegmentsAction] = []
         for link in concerned:
             actions += self._judge(link, now)
-        return actions + self._told()
+        return actions + self._told(now)
 
     def deadline(self) -> Instant | None:
         """When a wait or a patience ends."""
@@ -229,7 +231,7 @@ class Segments:
             case Forgotten(node, number, address):
                 self._met.pop((number, node, address), None)
             case LsdbMoved():
-                return self._on_lsdb_moved()
+                return self._on_lsdb_moved(now)
             case Wake():
                 return [self._links[number] for number in self._timers.pop_due(now)]
             case _:
@@ -283,7 +285,7 @@ class Segments:
             case _:
                 assert_never(event)
 
-    def _on_lsdb_moved(self) -> list[_Link]:
+    def _on_lsdb_moved(self, now: Instant) -> list[_Link]:
         # One that speaks protocol 1 is enough: then all is as it knows it.
         before = self._possible
         self._possible = common(lsa.protocol for lsa in self._lsdb.values()) >= SEGMENTS_PROTOCOL
@@ -292,10 +294,10 @@ class Segments:
             return []
         self._segments = found
         for link in self._links.values():
-            self._read(link)
+            self._read(link, now)
         return list(self._links.values())
 
-    def _read(self, link: _Link) -> None:
+    def _read(self, link: _Link, now: Instant) -> None:
         """What the database says of the segment that a link is on."""
         mine = [segment for segment in self._segments if Port(self._me, link.number) in segment.members]
         before = link.beside
@@ -305,6 +307,11 @@ class Segments:
             for port, address in reversed(list(segment.members.items()))
             if port.node != self._me
         }
+        if mine:
+            link.parting = {}
+        elif before:
+            # The row in use still leads there directly; the next one will not.
+            link.parting, link.parting_until = before, after(now, self._config.patience)
         ranks = {
             Port(node, attachment.link): attachment.speaks
             for node, lsa in self._lsdb.items()
@@ -425,13 +432,15 @@ class Segments:
             due.append(link.waits_until)
         if link.settles_at is not None:
             due.append(link.settles_at)
+        if link.parting:
+            due.append(link.parting_until)
         ahead = [instant for instant in due if instant > now]
         if ahead:
             self._timers.set(link.number, min(ahead))
         else:
             self._timers.cancel(link.number)
 
-    def _told(self) -> list[SegmentsAction]:
+    def _told(self, now: Instant) -> list[SegmentsAction]:
         """What concerns all links together, where it is news."""
         actions: list[SegmentsAction] = []
         links = [self._links[number] for number in sorted(self._links)]
@@ -443,7 +452,7 @@ class Segments:
             (node, link.number): address
             for link in links
             if link.up
-            for node, address in link.beside.items()
+            for node, address in (link.beside or _parting(link, now)).items()
             if node not in link.lost
         }
         if gateways != self._gateways:
@@ -451,3 +460,7 @@ class Segments:
             # First, so that nothing is spared before it can be reached without.
             actions.insert(0, GatewaysSet(gateways))
         return actions
+
+
+def _parting(link: _Link, now: Instant) -> dict[NodeId, str]:
+    return link.parting if now < link.parting_until else {}
