@@ -35,7 +35,7 @@ def outside() -> Iterator[tuple[Lab, Namespaces]]:
         lab.found()
         lab.admit_all()
         lab.wait_converged()
-        assert lab.exec("n1", ["sysctl", "-qw", "net.ipv4.ip_forward=1"]).returncode == 0
+        assert lab.exec("n1", ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).returncode == 0
         gateway = mesh.link_local(lab, "n1", "to-n2")
         for _, four, six in NETWORKS.values():
             back = ["via", "inet6", gateway, "dev", "to-n1"]

@@ -140,7 +140,7 @@ def test_a_gateway_leads_the_mesh_out_and_nobody_in(lab: Lab) -> None:
             ["route", "add", "default", "via", "192.0.2.9"],
         ):
             ip("-n", n3, *command)
-        assert lab.exec("n3", ["sysctl", "-qw", "net.ipv4.ip_forward=1"]).returncode == 0
+        assert lab.exec("n3", ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).returncode == 0
         configure(lab, "n3", "[gateway]\npreference = 7\nipv6 = false")
 
         def answers(source: str) -> bool:
