@@ -89,6 +89,21 @@ class ProofRenewed:
     """Membership of this node is shown by another certificate from now on."""
 
 
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Our machine goes on under another key: make its LSA known, in the payload ``flood``, and change nothing more."""
+
+    successor: NodeId
+    flood: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TakeOver:
+    """The first event of a node that succeeds another on this machine: ``floods`` is the database that that one had."""
+
+    floods: tuple[bytes, ...]
+
+
 InnerEvent = (
     LinkUp
     | LinkDown
@@ -103,6 +118,8 @@ InnerEvent = (
     | SettingsChanged
     | MembersExpelled
     | ProofRenewed
+    | HandOver
+    | TakeOver
     | NetworksRead
     | Request
     | Wake

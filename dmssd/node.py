@@ -12,7 +12,7 @@ session; :mod:`dmssd.secure` stands around it and opens and seals what passes (:
 import dataclasses
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, assert_never
 
 from dmssd import inner
@@ -49,11 +49,12 @@ from dmssd.rules.processors import computes, forwarder_config, may_compute
 from dmssd.rules.relaying import control_routes
 from dmssd.rules.restarting import Restarts
 from dmssd.rules.statements import STATEMENTS_SINCE, TOPIC_ADDRESS, TOPICS
+from dmssd.rules.succession import PREDECESSOR_KEY, inherited, predecessor
 from dmssd.rules.traffic import SendTraffic, Traffic
 from dmssd.security.sessions import LinkPath, RoutedPath
 from dmssd.settings import NodeSettings
 from gossip import replica, swim
-from gossip.replica import Replica
+from gossip.replica import Key, Replica
 from gossip.swim import Swim
 from routing import adjacency, claims, control, discovery, linkstate, neighbours, segments
 from routing.adjacency import Adjacencies
@@ -63,7 +64,7 @@ from routing.discovery import Discovery
 from routing.linkstate import LinkState
 from routing.lsa import LinkNumber, Prefix, Signer, Verifier
 from routing.measured import METRIC_UNIT, LinksMeasured, Measured
-from routing.neighbours import SPARED, NeighbourDown, NeighbourRestarting, NeighbourSpeaks, NeighbourUp
+from routing.neighbours import SPARED, SUCCEEDED, NeighbourDown, NeighbourRestarting, NeighbourSpeaks, NeighbourUp
 from routing.segments import Segments, SegmentsEvent
 from sansio.bounded import RecentTable
 from sansio.core import Persist, Rejected, Wake
@@ -93,6 +94,9 @@ _MEMBER_NOTICES: dict[type, str] = {
     swim.MemberDown: "member.down",
     swim.MemberLeft: "member.left",
 }
+
+_ENDS = {SPARED: "neighbour.spared", SUCCEEDED: "neighbour.succeeded"}
+"""Ends of adjacencies with which nothing is wrong."""
 
 _TimedCore = (
     Discovery
@@ -143,6 +147,9 @@ class Node:
             TopologyProcessor(me, lsdb, ProcessorConfig(policy=settings.mwt)) if computes(me, settings) else None
         )
         self.retiring: Forwarder | None = None  # gave up its role, and is taking its routes out of the kernel
+        self.resting: Forwarder | None = None  # handed over: its routes stay as they are, for the successor
+        self._predecessor = predecessor(stored.get(PREDECESSOR_KEY))
+        self._followed: dict[NodeId, NodeId] = {}  # who goes on under another key, as far as we have acted on it
         self.traffic = Traffic(
             me, stored.get(traffic.STORED_KEY), lsdb, self.speaks, lambda who: is_admin(self.linkstate, who)
         )
@@ -214,15 +221,16 @@ class Node:
 
     def _start(self, first: InnerEvent, now: Instant) -> None:
         self._started = True
-        if isinstance(first, FibRead) and first.installed.routes:
+        if isinstance(first, inner.TakeOver) or (isinstance(first, FibRead) and first.installed.routes):
             held = linkstate.OriginationHeld(after(now, HOLD_ORIGINATION))
             self._pending += self.linkstate.handle(held, now)
+        if self._predecessor is not None:
+            self._pending += self.linkstate.handle(linkstate.Succeeding(self._predecessor), now)
         self._pending += self.swim.handle(swim.Started(), now)
         for said in self.traffic.handle(traffic.Began(), now):
             self._perform(said, now)
         # What was persisted first: the addresses of before are this node's still.
-        for claim in heard(self.replica, [each.key for each in self.replica.topic(TOPIC_ADDRESS)]):
-            self._pending += self.claims.handle(claim, now)
+        self._hear_claims([each.key for each in self.replica.topic(TOPIC_ADDRESS)], now)
         self._pending += self.claims.handle(claims.Started(), now)
         self._announce(now)
         self._pending += self.replica.handle(replica.Started(), now)
@@ -249,6 +257,8 @@ class Node:
                 self._on_settings(settings, now)
             case replica.Publish() | inner.MembersExpelled() | inner.ProofRenewed():
                 self._on_standing(event, now)
+            case inner.HandOver() | inner.TakeOver():
+                self._on_succession(event, now)
             case Request():
                 self._on_request(event, now)
             case _:
@@ -311,13 +321,47 @@ class Node:
             case inner.ProofRenewed():
                 self._pending += self.linkstate.handle(linkstate.ProofRenewed(), now)
 
+    # One machine, another key
+
+    def _on_succession(self, event: inner.HandOver | inner.TakeOver, now: Instant) -> None:
+        match event:
+            case inner.HandOver(successor, flood):
+                # The successor first: nobody shall hear of a heir that it cannot look up.
+                self._pending += self.linkstate.handle(linkstate.FloodReceived(self.me, flood), now)
+                self._pending += self.linkstate.handle(linkstate.HandedOver(successor), now)
+                self._pending += self.replica.handle(replica.PersistNow(), now)
+                self.resting, self.forwarder, self.processor = self.forwarder, None, None
+                self._timed = self._cores()
+            case inner.TakeOver(floods):
+                for payload in floods:
+                    self._pending += self.linkstate.handle(linkstate.FloodReceived(self.me, payload), now)
+
+    def _follow_successions(self, now: Instant) -> None:
+        """Neighbours that go on under another key are the same neighbours."""
+        lsdb, heirs = self.linkstate.lsdb, self.linkstate.heirs
+        news = {node: heir for node, heir in heirs.items() if self._followed.get(node) != heir}
+        self._followed = dict(heirs)
+        for node, heir in sorted(news.items()):
+            self.certified.pop(node, None)
+            self.names.succeeded(node)
+            self.names.told(heir, lsdb[heir].name)
+            self._out.append(self._notice("member.succeeded", heir, before=node.hex()))
+            self.restarts.succeeded(lsdb, now)
+            self.paths.succeeded(node, heir)
+            self._to_segments(segments.Succeeded(node, heir), now)
+            for said in self.adjacencies.handle(adjacency.Succeeded(node, heir), now):
+                self._perform(said, now)
+        if news:
+            self._tell_neighbours(now)
+            self._pending += self.swim.handle(swim.MembersExpelled(self.expelled | self._followed.keys()), now)
+
     def _on_expelled(self, nodes: frozenset[NodeId], now: Instant) -> None:
         self.expelled = nodes
         for node in sorted(nodes):
             self.certified.pop(node, None)
             self._pending += self.adjacencies.handle(adjacency.NodeExpelled(node), now)
         self._pending += self.linkstate.handle(linkstate.OriginsExpelled(nodes), now)
-        self._pending += self.swim.handle(swim.MembersExpelled(nodes), now)
+        self._pending += self.swim.handle(swim.MembersExpelled(nodes | self._followed.keys()), now)
         self._pending += self.replica.handle(replica.AuthorsRefused(nodes), now)
 
     def _give_back(self, now: Instant) -> None:
@@ -333,7 +377,7 @@ class Node:
         self._pending.append(Halt())
 
     def _on_fib(self, event: FibProgrammed | FibRead, now: Instant) -> None:
-        forwarder = self.forwarder or self.retiring
+        forwarder = self.forwarder or self.retiring or self.resting
         if forwarder is None:
             return
         self._pending += forwarder.handle(event, now)
@@ -621,10 +665,17 @@ class Node:
     def _on_statements_changed(self, action: replica.StatementsChanged, now: Instant) -> None:
         """Whom a topic concerns: inside, here; those that need keys, outside."""
         if action.topic == TOPIC_ADDRESS:
-            for event in heard(self.replica, action.keys):
-                self._pending += self.claims.handle(event, now)
+            self._hear_claims(action.keys, now)
         else:
             self._out.append(action)
+
+    def _hear_claims(self, keys: Iterable[Key], now: Instant) -> None:
+        told = heard(self.replica, keys)
+        for family, payload in inherited(told, self._predecessor, self.me).items():
+            self._pending += self.claims.handle(claims.Inherited(family, payload), now)
+        for claim in told:
+            if claim.node != self._predecessor:
+                self._pending += self.claims.handle(claim, now)
 
     def _on_sets_equal(self, action: replica.SetsEqual, now: Instant) -> None:
         self._pending += self.claims.handle(claims.Compared(), now)
@@ -666,7 +717,8 @@ class Node:
             self._reroute_control(now)
 
     def _on_member_away(self, action: swim.MemberSuspected | swim.MemberDown | swim.MemberLeft, now: Instant) -> None:
-        self._out.append(self._notice(_MEMBER_NOTICES[type(action)], action.node))
+        if action.node not in self._followed:
+            self._out.append(self._notice(_MEMBER_NOTICES[type(action)], action.node))
         if action.node not in self._away:
             self._away[action.node] = None
             self._reroute_control(now)
@@ -711,7 +763,7 @@ class Node:
             self._out.append(self._notice("neighbour.up", event.node, interface=interface))
         else:
             self.paths.down(event)
-            kind = "neighbour.spared" if event.reason == SPARED else "neighbour.down"
+            kind = _ENDS.get(event.reason, "neighbour.down")
             self._out.append(self._notice(kind, event.node, interface=interface, reason=event.reason))
         self._tell_neighbours(now)
         # The data plane first: the dead gateway leaves its groups before anyone is told.
@@ -722,6 +774,9 @@ class Node:
 
     def _on_lsdb_moved(self, now: Instant) -> None:
         self._lsdb_moved = False
+        if self.resting is not None:
+            return  # by now it is about the successor, and read by it
+        self._follow_successions(now)
         self._to_segments(segments.LsdbMoved(), now)
         self.restarts.moved(self.linkstate.lsdb, now)
         self._give_up_stale(now)

@@ -55,6 +55,7 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
         *_twins(secure, now),
         *expulsion_reasons(standing, node.me, node.names),
         *filter(None, [secure.renewals.warning(secure.credentials.certificate)]),
+        *([] if secure.rotation is None else [secure.rotation.reason]),
         *_reasons(node, neighbours),
         *around.notes,
     ]

@@ -29,6 +29,7 @@ from dmssd.events import (
     SettingsChanged,
 )
 from dmssd.inner import InnerAction, InnerEvent
+from dmssd.rules.succession import PREDECESSOR_KEY
 from dmssd.settings import NodeSettings
 from gossip.replica import STORED_KEYS, Publish
 from routing.lsa import Signer, Verifier
@@ -93,6 +94,8 @@ RECORDED_TYPES: tuple[type, ...] = (
     inner.PeerUp,
     inner.PeerSpoke,
     inner.CarrySealed,
+    inner.HandOver,
+    inner.TakeOver,
     EchoReplied,
     FibProgrammed,
     FibRead,
@@ -105,7 +108,7 @@ RECORDED_TYPES: tuple[type, ...] = (
     Wake,
 )
 
-STORED_FOR_REPLAY = ("lsa-sequence", "incarnation", "traffic", *STORED_KEYS)
+STORED_FOR_REPLAY = ("lsa-sequence", "incarnation", "traffic", PREDECESSOR_KEY, *STORED_KEYS)
 """What of a node's disk its cores read; identity, tokens and membership stay where they are."""
 
 Recorded = RecordOpened | NodeBegan | Signed | Verified | Outcome | InnerEvent

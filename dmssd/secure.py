@@ -33,13 +33,17 @@ from dmssd.events import (
 from dmssd.inner import CarrySealed, GreetingHeard, InnerAction, InnerEvent, PeerSpoke, PeerUp
 from dmssd.node import Node
 from dmssd.recording import STORED_FOR_REPLAY, NodeBegan, Tap
+from dmssd.roles.fd import Forwarder
+from dmssd.rules import rotation
 from dmssd.rules.admission import Admission, AdmissionAction
 from dmssd.rules.finding import find_node, name_of
 from dmssd.rules.membership import Membership
 from dmssd.rules.renewal import LOOK_FIRST, LOOK_INTERVAL, Renewals
+from dmssd.rules.rotation import IDENTITY_KEY, NEXT_IDENTITY_KEY, RESIGNATION_KEY, Rotation
+from dmssd.rules.succession import PREDECESSOR_KEY
 from dmssd.rules.waiting import APPROVALS_KEY
 from dmssd.security import sessions
-from dmssd.security.acts import MEMBERSHIP_TOPICS, TOPIC_EXPEL
+from dmssd.security.acts import MEMBERSHIP_TOPICS, TOPIC_EXPEL, TOPIC_SUCCEED
 from dmssd.security.admission import JOIN_CODEC, Expelled
 from dmssd.security.certificate import (
     CAPABILITY_ADMIN,
@@ -64,7 +68,7 @@ from routing.lsa import Signer, Verifier
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import AdmissionError, RemoteProtocolError, RequestError, StoreError
 from sansio.ids import NodeId
-from sansio.instant import MILLISECOND, Duration, Instant, after, earliest
+from sansio.instant import MILLISECOND, Duration, Instant, after, earliest, seconds
 
 WIRE_VERSION = 1
 KIND_GREETING = 0
@@ -106,6 +110,9 @@ class SecureNode:
         self._expelled: frozenset[NodeId] = frozenset()
         self._networks: NetworksRead | None = None
         self.credentials = self._load_or_found(identity)
+        self.rotation = self._resumed_rotation()
+        self._resign_at: Instant | None = None
+        self._linger: dict[NodeId, Instant] = {}  # members with a successor of ours -> when we vote them out
         self.sessions = Sessions(self.credentials, entropy)
         self.membership = Membership(self.credentials, settings.admins)
         stored_tokens, stored_approvals = self._stored.get("tokens"), self._stored.get(APPROVALS_KEY)
@@ -114,6 +121,8 @@ class SecureNode:
         self._judge_at: Instant | None = None
         self.admission = Admission(self.membership, stored_tokens, stored_approvals, entropy, self.renewals)
         self.node = self._new_node()
+        if self._resignation() is not None:
+            self._resign_at = Instant(0)
 
     @property
     def mesh_name(self) -> str:
@@ -154,14 +163,15 @@ class SecureNode:
                 self._inner(SettingsChanged(self._certified(settings)), now, out)
             case _:
                 assert_never(event)
+        self._pursue_rotation(now, out)
         self._remember(out)
         return out
 
     def deadline(self) -> Instant | None:
         """The earliest deadline of sessions, admission and the protocols."""
-        return earliest(
-            self.sessions.deadline(), self.admission.deadline(), self.node.deadline(), self._look_at, self._judge_at
-        )
+        own = (self._look_at, self._judge_at, self._resign_at, *self._linger.values())
+        rotating = self.rotation.deadline() if self.rotation is not None else None
+        return earliest(self.sessions.deadline(), self.admission.deadline(), self.node.deadline(), rotating, *own)
 
     # Events
 
@@ -187,6 +197,11 @@ class SecureNode:
             self._on_statements(now, out)
         if self._look_at is not None and now >= self._look_at:
             self._look_for_old(now, out)
+        if _due(self._resign_at, now):
+            self._resign(now, out)
+        for node in [node for node, due in self._linger.items() if due <= now]:
+            del self._linger[node]
+            self._vote(node, rotation.REASON, now, out)
         if _due(self.admission.deadline(), now):
             self._admission_actions(self.admission.wake(now), now, out)
         if _due(self.node.deadline(), now):
@@ -206,6 +221,8 @@ class SecureNode:
                     self._admit(request, now, out)
                 case "renew":
                     self._renew(request, now, out)
+                case "rotate-key":
+                    self._rotate_key(request, now, out)
                 case "grant":
                     self._grant(request, now, out)
                 case "recover":
@@ -342,6 +359,105 @@ class SecureNode:
                 "say --leave-first if that is meant"
             )
 
+    # Another key for this machine (dmssd/rules/rotation.py)
+
+    def _rotate_key(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
+        if self.node.me in self._expelled:
+            raise RequestError("this node is no member of its mesh any more: there is no membership to hand on")
+        old = sorted(lsa.name for lsa in self.node.linkstate.lsdb.values() if lsa.protocol < rotation.PROTOCOL_NEEDED)
+        if old:
+            raise RequestError(f"{', '.join(old[:4])} could not follow, being of version 0.1.0: upgrade first")
+        if self.rotation is None:
+            seed = self._entropy(SEED_BYTES)
+            out.append(Persist(NEXT_IDENTITY_KEY, seed))
+            self.rotation = Rotation(Identity(seed))
+        until = after(now, seconds(float(request.arguments.get("timeout_s") or 60)))
+        self.rotation.asked.append((request, until))
+        self._judge_again = True
+        self._inner(rotation.stated(self.rotation.identity, self.node.me, self.credentials.mesh), now, out)
+
+    def _admit_successors(self, now: Instant, out: list[NodeAction]) -> None:
+        if not self.membership.is_admin:
+            return
+        standing = self.membership.standing
+        for node in rotation.lingering(standing, self.node.me):
+            self._linger.setdefault(node, after(now, rotation.LINGER))
+        if not self.node.replica.topic(TOPIC_SUCCEED):
+            return
+        members = self.membership.members(self._chains())
+        for author, wanted in rotation.to_admit(self.node.replica, members, standing):
+            with contextlib.suppress(AdmissionError):  # too far from the founder to admit: somebody else may be nearer
+                self._admission_actions(self.admission.succeed(members[author], wanted), now, out)
+
+    def _pursue_rotation(self, now: Instant, out: list[NodeAction]) -> None:
+        pending = self.rotation
+        if pending is None:
+            return
+        out += [Reply(request.number, error=rotation.UNANSWERED) for request in pending.impatient(now)]
+        if pending.becomes is not None and (self._is_handed_over(pending) or _due(pending.switch_at, now)):
+            self._take_over(pending, pending.becomes, now, out)
+
+    def _hand_over(self, now: Instant, out: list[NodeAction]) -> None:
+        """Begin to be the next one, if an admin has admitted it."""
+        pending, me = self.rotation, self.node.me
+        if pending is None or pending.becomes is not None:
+            return
+        chain = self.membership.offered(pending.identity.node, self.node.replica)
+        if chain is None:
+            return
+        next_ = Credentials.load(pending.identity, chain)
+        resignation = self.membership.resignation(rotation.REASON, self._chains())
+        out += [
+            Persist(RESIGNATION_KEY, rotation.signed_resignation(resignation, me, self._signers[1])),
+            Persist(PREDECESSOR_KEY, me),
+            # Whoever starts after this line starts under the next key.
+            Persist(MEMBERSHIP_KEY, next_.chain),
+            Persist(IDENTITY_KEY, next_.identity.seed),
+        ]
+        pending.becomes, pending.switch_at = next_, after(now, rotation.HAND_OVER_MAX)
+        flood = rotation.first_flood(self.node.linkstate.mine, next_)
+        self._inner(inner.HandOver(next_.identity.node, flood), now, out)
+
+    def _is_handed_over(self, pending: Rotation) -> bool:
+        linkstate = self.node.linkstate
+        said = linkstate.mine.successor == pending.identity.node
+        return said and linkstate.is_flooded(self.node.me) and linkstate.is_flooded(pending.identity.node)
+
+    def _take_over(self, pending: Rotation, credentials: Credentials, now: Instant, out: list[NodeAction]) -> None:
+        before = self.node
+        floods = tuple(before.linkstate.everything(now))
+        self.rotation = None
+        out += [self.admission.void_tokens(now)]
+        self._be_member(credentials)
+        self._remember(out)
+        self.sessions = Sessions(credentials, self._entropy)
+        self.node = self._new_node()
+        self._inner(inner.TakeOver(floods), now, out)
+        self._tell_machine(before.resting, now, out)
+        self._resign_at = after(now, rotation.RESIGN_AFTER)
+        facts = {"node": self.node.me.hex(), "before": before.me.hex(), "name": credentials.certificate.name}
+        out.append(Notice("key.rotated", facts))
+        out += [Reply(request.number, facts) for request, _ in pending.asked]
+
+    def _resign(self, now: Instant, out: list[NodeAction]) -> None:
+        self._resign_at = None
+        said = self._resignation()
+        if said is not None:
+            told = bytes((Channel.STATEMENT,)) + said
+            self._inner(PeerSpoke(self.node.me, self.node.paths.to(self.node.me), member=True, payload=told), now, out)
+            out.append(Persist(RESIGNATION_KEY, b""))
+
+    def _resignation(self) -> bytes | None:
+        """What our former key signed and we have not said yet; nothing while that key is still ours."""
+        former = self._stored.get(PREDECESSOR_KEY)
+        return self._stored.get(RESIGNATION_KEY) or None if former != self.credentials.identity.node else None
+
+    def _resumed_rotation(self) -> Rotation | None:
+        seed = self._stored.get(NEXT_IDENTITY_KEY)
+        if not seed or Identity(seed).node == self.credentials.identity.node:
+            return None
+        return Rotation(Identity(seed))
+
     # The inner node
 
     def _inner(self, event: InnerEvent, now: Instant, out: list[NodeAction]) -> None:
@@ -368,6 +484,8 @@ class SecureNode:
         for statement in self.membership.unstated(self._chains(), self.node.replica):
             self._inner(statement, now, out)
         self._admission_actions(self.admission.approve(self.node.replica, self._count_members, now), now, out)
+        self._admit_successors(now, out)
+        self._hand_over(now, out)
         better = self.membership.better(self.node.replica)
         if better is not None:
             self._renewed(better, now, out)
@@ -379,6 +497,9 @@ class SecureNode:
         self._verifier.refusal = standing.refusal
         for node in news:
             facts = {"node": node.hex(), "name": name_of(self.node, node)}
+            if standing.expelled[node].voters == (node,):
+                out.append(Notice("member.resigned", facts | {"reason": standing.expelled[node].reason}))
+                continue
             out.append(
                 Notice("member.expelled", facts | {"by": [name_of(self.node, v) for v in standing.voters(node)]})
             )
@@ -497,21 +618,33 @@ class SecureNode:
 
     def _adopt(self, credentials: Credentials, now: Instant, out: list[NodeAction]) -> None:
         out.append(Persist(MEMBERSHIP_KEY, credentials.chain))
-        self.credentials = credentials
-        self.membership = self.admission.membership = Membership(credentials, self._settings.admins)
+        if self.rotation is not None:
+            # In the other mesh nobody knows of it.
+            self.rotation = None
+            out.append(Persist(NEXT_IDENTITY_KEY, b""))
+        self._be_member(credentials)
         self.sessions.handle(sessions.StandingChanged(lambda chain: None), now)
-        self._expelled, self._judge_again = frozenset(), True
         self._remember(out)
         forwarder = self.node.forwarder
         self.node = self._new_node()
+        self._tell_machine(forwarder, now, out)
+        # Last, so that the new node is told which sessions stand on.
+        self._session_actions(self.sessions.handle(sessions.CredentialsChanged(credentials), now), now, out)
+
+    def _be_member(self, credentials: Credentials) -> None:
+        self.credentials = credentials
+        self.membership = self.admission.membership = Membership(credentials, self._settings.admins)
+        self._expelled, self._judge_again = frozenset(), True
+        self._linger = {}
+
+    def _tell_machine(self, forwarder: Forwarder | None, now: Instant, out: list[NodeAction]) -> None:
+        """Tell a new inner node what it is on: networks, links, and what the kernel holds of ours."""
         if self._networks is not None:
             self._inner(self._networks, now, out)
         for link in list(self._links.values()):
             self._inner(link, now, out)
         if forwarder is not None and forwarder.installed is not None:
             self._inner(FibRead(forwarder.installed), now, out)
-        # Last, so that the new node is told which sessions stand on.
-        self._session_actions(self.sessions.handle(sessions.CredentialsChanged(credentials), now), now, out)
 
     def _remember(self, out: list[NodeAction]) -> None:
         self._stored |= {action.key: action.value for action in out if isinstance(action, Persist)}
@@ -519,10 +652,20 @@ class SecureNode:
     def _load_or_found(self, identity: Identity) -> Credentials:
         chain = self._stored.get(MEMBERSHIP_KEY)
         if chain is not None:
-            return _loaded(identity, chain)
+            return _loaded(self._identity_of(chain, identity), chain)
         credentials = found(identity, self._settings.name, self._settings.name, self._entropy)
         self._unsaved.append(Persist(MEMBERSHIP_KEY, credentials.chain))
         return credentials
+
+    def _identity_of(self, chain: bytes, identity: Identity) -> Identity:
+        """The next identity, where a change of key got as far as the certificate and no further."""
+        seed = self._stored.get(NEXT_IDENTITY_KEY)
+        with contextlib.suppress(RemoteProtocolError):
+            key = own_certificate(chain).key
+            if seed and key != identity.key and Identity(seed).key == key:
+                self._unsaved.append(Persist(IDENTITY_KEY, seed))
+                return Identity(seed)
+        return identity
 
     def _certified(self, settings: NodeSettings) -> NodeSettings:
         # A member is called what its certificate says, whatever its configuration says since.

@@ -152,7 +152,12 @@ class PushNow:
     """Let no news wait for other news: the node is about to go."""
 
 
-ReplicaEvent = Started | Received | Publish | MemberMet | AuthorsRefused | PushNow | Wake
+@dataclass(frozen=True, slots=True)
+class PersistNow:
+    """Have on disk what is held, without waiting for more."""
+
+
+ReplicaEvent = Started | Received | Publish | MemberMet | AuthorsRefused | PushNow | PersistNow | Wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +264,8 @@ class Replica:
                 return self._on_refused(authors, now)
             case PushNow():
                 return self._on_push_due()
+            case PersistNow():
+                return self._on_persist_due()
             case Wake():
                 return self._on_wake(now)
             case _:
@@ -400,11 +407,15 @@ class Replica:
                 case _SyncDue():
                     actions += self._on_sync_due(now)
                 case _PersistDue():
-                    actions += [self._piece(number) for number in sorted(self._unsaved)]
-                    self._unsaved.clear()
+                    actions += self._on_persist_due()
                 case _:
                     assert_never(timer)
         return actions
+
+    def _on_persist_due(self) -> list[ReplicaAction]:
+        pieces: list[ReplicaAction] = [self._piece(number) for number in sorted(self._unsaved)]
+        self._unsaved.clear()
+        return pieces
 
     def _on_push_due(self) -> list[ReplicaAction]:
         news, self._news = self._news, {}

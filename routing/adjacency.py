@@ -45,6 +45,7 @@ import msgspec
 from routing.lsa import LinkNumber, Metric, WireLinkNumber
 from routing.neighbours import (
     SPARED,
+    SUCCEEDED,
     LinkDown,
     LinkUp,
     NeighbourDown,
@@ -222,6 +223,14 @@ class NodeExpelled:
 
 
 @dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The machine that was ``node`` is ``heir`` from now on (:mod:`routing.succession`): its places are the heir's."""
+
+    node: NodeId
+    heir: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class SendHello:
     """Send a hello to a neighbour, sealed by its session."""
 
@@ -286,6 +295,7 @@ AdjacencyEvent = (
     | GaveUp
     | Configured
     | NodeExpelled
+    | Succeeded
     | RankSet
     | Spared
     | Leaving
@@ -358,6 +368,7 @@ class Adjacencies:
         self._timers: Deadlines[_Timer] = Deadlines()
         self._beat = Instant(0)  # when echoes were last told to go out
         self._departed: RecentTable[NodeId, int] = RecentTable(NEIGHBOURS_MAX)  # instances that said goodbye
+        self._succeeded: RecentTable[NodeId, None] = RecentTable(NEIGHBOURS_MAX)  # whose places are their heirs'
         self._leaving = False
 
     def handle(self, event: AdjacencyEvent, now: Instant) -> list[AdjacencyAction]:
@@ -379,6 +390,8 @@ class Adjacencies:
                 return self._on_configured(config, now)
             case NodeExpelled(node):
                 return self._on_expelled(node)
+            case Succeeded(node, heir):
+                return self._on_succeeded(node, heir, now)
             case Leaving():
                 return self._on_leaving(now)
             case Wake():
@@ -504,7 +517,7 @@ class Adjacencies:
             return [Rejected(short(node), "paired on a link that is not up")]
         if node == self._me:
             return [Rejected(address, "paired with our own identity")]
-        if self._is_spared(node, link, rank):
+        if self._is_spared(node, link, rank) or node in self._succeeded:
             return []
         actions: list[AdjacencyAction] = []
         neighbour = self._neighbours.get((link, address))
@@ -579,6 +592,25 @@ class Adjacencies:
         actions: list[AdjacencyAction] = []
         for neighbour in [neighbour for neighbour in self._neighbours.values() if neighbour.node == node]:
             actions += self._forget(neighbour, "expelled from the mesh")
+        return actions
+
+    def _on_succeeded(self, node: NodeId, heir: NodeId, now: Instant) -> list[AdjacencyAction]:
+        """As after a restart: the kernel there is the same, and the daemon has to prove both ways anew."""
+        self._succeeded[node] = None
+        actions: list[AdjacencyAction] = []
+        for neighbour in [each for each in self._neighbours.values() if each.node == node]:
+            ended = self._farewell(neighbour, SUCCEEDED) if neighbour.up else None
+            neighbour.node, neighbour.heard, neighbour.proven = heir, None, False
+            neighbour.heard_at = now
+            neighbour.fast_hellos = FAST_HELLOS_MAX
+            if ended is not None:
+                # Up first: nobody shall see the machine without an adjacency.
+                neighbour.restarting = False
+                actions += [self._announce(neighbour), ended]
+                if neighbour.rank:
+                    actions.append(NeighbourSpeaks(heir, neighbour.link, neighbour.rank))
+                actions += self._doubt(neighbour)
+            actions += self._hello(neighbour, now)
         return actions
 
     def _on_leaving(self, now: Instant) -> list[AdjacencyAction]:

@@ -97,6 +97,14 @@ class ClaimHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class Inherited:
+    """What our machine claimed under its former NodeId, and goes on to: ``payload`` as for ``ClaimHeard``."""
+
+    family: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """Our copy of the statements was compared with a member's, or there is no other member."""
 
@@ -150,7 +158,7 @@ class PoolFull:
     family: int
 
 
-ClaimsEvent = Started | ClaimHeard | Compared | NetworksRead | ConfigSet | GiveBack | Wake
+ClaimsEvent = Started | ClaimHeard | Inherited | Compared | NetworksRead | ConfigSet | GiveBack | Wake
 ClaimsAction = PublishClaim | AddressesChosen | ClaimLost | PoolFull | Rejected
 
 
@@ -231,6 +239,8 @@ class AddressClaims:
                 actions = self._on_heard(node, family, payload)
                 if not self._concerns_us(node, family):
                     return actions
+            case Inherited(family, payload):
+                actions = self._on_inherited(family, payload)
             case Compared():
                 self._ready = True
             case NetworksRead(networks):
@@ -307,6 +317,11 @@ class AddressClaims:
             self._generation = max(self._generation, claim.generation)
             self._hold(family, claim, None)
         return []
+
+    def _on_inherited(self, family: int, payload: bytes) -> list[ClaimsAction]:
+        actions = self._on_heard(self._me, family, payload)
+        own = self._own.get(family)
+        return [*actions, PublishClaim(family, CLAIM_CODEC.encode(own.claim))] if own is not None else actions
 
     def _on_wake(self, now: Instant) -> None:
         if self._settle_at is not None and now >= self._settle_at:

@@ -205,6 +205,10 @@ class Outbox:
         if expected is not None and sequence >= expected:
             self.forget(origin)
 
+    def holds(self, origin: NodeId) -> bool:
+        """Whether ``origin``'s LSA has still to be acknowledged."""
+        return origin in self._flights or origin in self._waiting
+
     def forget(self, origin: NodeId) -> None:
         """``origin``'s LSA need not be sent any more."""
         self._flights.pop(origin, None)

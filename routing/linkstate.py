@@ -28,6 +28,7 @@ from routing.flood import (
     FIRST_ORIGIN,
     FLOOD_CODEC,
     FLOOD_PAYLOAD_MAX,
+    LAST_ORIGIN,
     Ack,
     Claim,
     Digest,
@@ -175,6 +176,20 @@ class ProofRenewed:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOver:
+    """Our machine goes on as ``successor``: our LSA says so, for as long as we speak at all."""
+
+    successor: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeding:
+    """Our machine was ``predecessor`` before: our LSA says so, for as long as that one's is known."""
+
+    predecessor: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class SendFlood:
     """Send a flood payload to a neighbour, over any link to it, sealed by its session."""
 
@@ -190,18 +205,9 @@ class LsdbChanged:
 
 
 Costs = DrainSet | MetricsSet | MeasuredSet
+_Said = PrefixesSet | Costs | AttachmentsSet | NameSet | HandedOver | Succeeding
 LinkStateEvent = (
-    NeighbourUp
-    | NeighbourDown
-    | FloodReceived
-    | PrefixesSet
-    | AttachmentsSet
-    | NameSet
-    | Costs
-    | OriginationHeld
-    | OriginsExpelled
-    | ProofRenewed
-    | Wake
+    NeighbourUp | NeighbourDown | FloodReceived | _Said | OriginationHeld | OriginsExpelled | ProofRenewed | Wake
 )
 LinkStateAction = SendFlood | LsdbChanged | Persist | Rejected
 
@@ -250,7 +256,7 @@ class LinkState:
         self._rng = rng
         self._config = config or LinkStateConfig()
         self._counter = ReservedCounter(SEQUENCE_KEY, stored_sequence, SEQUENCE_SPAN)
-        self._lsdb = Lsdb()
+        self._lsdb = Lsdb(me)
         self._adjacent: dict[_AdjacencyKey, int] = {}  # metric
         self._prefixes: tuple[Prefix, ...] = ()
         self._gateway = 0
@@ -258,6 +264,8 @@ class LinkState:
         self._metrics: dict[NodeId, int] = {}  # by neighbour, over what adjacencies say
         self._attachments: tuple[Attachment, ...] = ()
         self._measured: dict[tuple[NodeId, LinkNumber], int] = {}
+        self._successor: NodeId | None = None
+        self._predecessor: NodeId | None = None
         self._peers: dict[NodeId, _Peer] = {}
         self._timers: Deadlines[_Timer] = Deadlines()
         self._contests: TokenBucket[NodeId] = TokenBucket(1.0, 5.0, 1)
@@ -274,7 +282,7 @@ class LinkState:
 
     @property
     def lsdb(self) -> Mapping[NodeId, Lsa]:
-        """The current LSA of every known origin, ourselves included. Read-only, and live."""
+        """The current LSA of every known origin, ourselves included, as read by who computes. Read-only, and live."""
         return self._lsdb.view
 
     @property
@@ -282,12 +290,25 @@ class LinkState:
         """Our own LSA as last originated (before the first event: as it would be, unsent)."""
         return self._mine
 
+    @property
+    def heirs(self) -> Mapping[NodeId, NodeId]:
+        """Nodes that go on under another key, and which (:mod:`routing.succession`)."""
+        return self._lsdb.heirs
+
     def proof(self, origin: NodeId) -> bytes:
         """The proof of ``origin``'s current LSA; ``KeyError`` if none is held."""
         entry = self._lsdb.get(origin)
         if entry is None:
             raise KeyError(origin)
         return entry.proof
+
+    def is_flooded(self, origin: NodeId) -> bool:
+        """Whether every neighbour has acknowledged what is held here of ``origin``."""
+        return not any(peer.outbox.holds(origin) for peer in self._peers.values())
+
+    def everything(self, now: Instant) -> list[bytes]:
+        """The whole database as flood payloads: what a successor on this machine is to begin with."""
+        return pack(self._lsdb.between(FIRST_ORIGIN, LAST_ORIGIN), self._config.lifetime, now)
 
     @property
     def digest(self) -> bytes:
@@ -321,9 +342,6 @@ class LinkState:
                 return self._on_neighbour_down(node, (node, link, remote_link))
             case FloodReceived(neighbour, payload):
                 return self._on_payload(neighbour, payload, now)
-            case PrefixesSet() | DrainSet() | MetricsSet() | MeasuredSet() | AttachmentsSet() | NameSet():
-                self._on_said(event)
-                return []
             case OriginsExpelled(origins):
                 self._on_expelled(origins)
                 return []
@@ -337,9 +355,10 @@ class LinkState:
             case Wake():
                 return self._on_wake(now)
             case _:
-                assert_never(event)
+                self._on_said(event)
+                return []
 
-    def _on_said(self, event: PrefixesSet | Costs | AttachmentsSet | NameSet) -> None:
+    def _on_said(self, event: _Said) -> None:
         """Something that our LSA is to say is another."""
         self._stale = True
         match event:
@@ -356,6 +375,10 @@ class LinkState:
                 self._attachments = attachments
             case NameSet(name):
                 self._name = name[:64]
+            case HandedOver(successor):
+                self._successor = successor
+            case Succeeding(predecessor):
+                self._predecessor = predecessor
             case _:
                 assert_never(event)
 
@@ -414,7 +437,13 @@ class LinkState:
             PROTOCOL,
             gateway=self._gateway,
             attachments=self._attachments,
+            successor=self._successor,
+            predecessor=self._named_predecessor(),
         )
+
+    def _named_predecessor(self) -> NodeId | None:
+        known = self._predecessor is not None and self._lsdb.get(self._predecessor) is not None
+        return self._predecessor if known else None
 
     def _advertised(self, neighbour: NodeId, link: LinkNumber, metric: int) -> int:
         if self._draining:
@@ -606,13 +635,15 @@ class LinkState:
             if neighbour == sender:
                 continue
             for origin in origins:
-                peer.outbox.urgent(origin, self.lsdb[origin].sequence, now)
+                entry = self._lsdb.get(origin)
+                if entry is not None:
+                    peer.outbox.urgent(origin, entry.lsa.sequence, now)
             self._touched[neighbour] = None
 
     def _queue(self, neighbour: NodeId, peer: _Peer, origin: NodeId) -> None:
-        lsa = self.lsdb.get(origin)
-        if lsa is not None:
-            peer.outbox.queue(origin, lsa.sequence)
+        entry = self._lsdb.get(origin)
+        if entry is not None:
+            peer.outbox.queue(origin, entry.lsa.sequence)
             self._touched[neighbour] = None
 
     def _pump(self, neighbour: NodeId, now: Instant) -> list[LinkStateAction]:
@@ -705,6 +736,7 @@ class LinkState:
 
     def _purge(self, origin: NodeId) -> None:
         self._lsdb.remove(origin)
+        self._stale = self._stale or origin == self._predecessor
         self._changed[origin] = None
         for neighbour, peer in self._peers.items():
             peer.outbox.forget(origin)

@@ -10,6 +10,8 @@
     protocol     | the highest protocol that the origin speaks (:mod:`sansio.protocol`); 0.1.0 leaves it out
     attachments  | its links that are segments: link, own address there, seniority as speaker (:mod:`routing.segments`)
     gateway      | preference of the default routes among ``prefixes``, 1..255, the greater the better; 0: none stated
+    successor    | the NodeId under which this machine goes on, nil: none (:mod:`routing.succession`)
+    predecessor  | the NodeId under which this machine was known before, nil: none
 
 An adjacency counts only if both ends advertise it with each other's link numbers (OSPF's two-way check, RFC 2328
 16.1 (2b)): a link seen one way carries nothing. The proof beside the body (signature and certificates) is opaque
@@ -112,6 +114,8 @@ class Lsa(msgspec.Struct, **WIRE):
     protocol: WireProtocol = PROTOCOL_FIRST
     attachments: Annotated[tuple[Attachment, ...], msgspec.Meta(max_length=ATTACHMENTS_MAX)] = ()
     gateway: Preference = 0
+    successor: WireNodeId | None = None
+    predecessor: WireNodeId | None = None
 
     @property
     def draining(self) -> bool:

@@ -9,6 +9,9 @@ that nobody refreshes dies everywhere within one lifetime of its origination (DE
 
 Databases are compared by a digest that is cheap to keep: the sum modulo 2^128 of a hash of each entry. Where the
 digests differ, *claims* (origin, sequence, eight bytes of the body's hash), sorted by origin, say what differs.
+
+``view`` is how the database is read by whoever computes: with machines that changed their key under their present name
+(:mod:`routing.succession`). Everything else here is about the LSAs as they were signed.
 """
 
 import hashlib
@@ -19,6 +22,7 @@ from enum import Enum
 from types import MappingProxyType
 
 from routing.lsa import Lsa, Prefix
+from routing.succession import heirs, renamed
 from sansio.ids import NodeId
 from sansio.instant import Instant
 
@@ -89,7 +93,10 @@ def _is_canonical(prefix: Prefix) -> bool:
 class Lsdb:
     """The table itself; what may enter it is decided by :mod:`routing.linkstate`."""
 
-    def __init__(self) -> None:
+    def __init__(self, me: NodeId | None = None) -> None:
+        """``me``: whose copy it is, and who is never read as succeeded in it."""
+        self._me = me
+        self.heirs: Mapping[NodeId, NodeId] = {}  # succeeded node -> the one that it is now
         self._entries: dict[NodeId, Entry] = {}
         self._lsas: dict[NodeId, Lsa] = {}
         self._origins: list[NodeId] = []  # sorted
@@ -128,21 +135,36 @@ class Lsdb:
             self._sum -= _mark(held)
         self._sum = (self._sum + _mark(entry)) % _MODULUS
         self._entries[origin] = entry
-        self._lsas[origin] = entry.lsa
+        if _succeeds(entry) or (held is not None and _succeeds(held)):
+            self._read_again()
+        elif origin not in self.heirs:
+            self._lsas[origin] = renamed(entry.lsa, self.heirs) if self.heirs else entry.lsa
 
     def remove(self, origin: NodeId) -> None:
         """Forget ``origin``; no error if it is not held."""
         entry = self._entries.pop(origin, None)
         if entry is not None:
             self._sum = (self._sum - _mark(entry)) % _MODULUS
-            del self._lsas[origin]
+            self._lsas.pop(origin, None)
             del self._origins[bisect_left(self._origins, origin)]
+            if _succeeds(entry):
+                self._read_again()
+
+    def _read_again(self) -> None:
+        lsas = {origin: entry.lsa for origin, entry in self._entries.items()}
+        self.heirs = heirs(lsas, self._me)
+        self._lsas.clear()
+        self._lsas.update({each: renamed(lsa, self.heirs) for each, lsa in lsas.items() if each not in self.heirs})
 
     def between(self, first: bytes, last: bytes) -> Iterator[Entry]:
         """The entries whose origins lie from ``first`` to ``last``, both included, in order."""
         low = bisect_left(self._origins, NodeId(first))
         high = bisect_right(self._origins, NodeId(last))
         return (self._entries[origin] for origin in self._origins[low:high])
+
+
+def _succeeds(entry: Entry) -> bool:
+    return entry.lsa.successor is not None or entry.lsa.predecessor is not None
 
 
 def _mark(entry: Entry) -> int:

@@ -13,6 +13,9 @@ from sansio.ids import NodeId
 SPARED = "spared"
 """Why an adjacency is given up that a segment makes superfluous: both ends are well."""
 
+SUCCEEDED = "goes on under another key"
+"""Why an adjacency ends whose place the same machine has taken under its new NodeId: nothing has moved."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:

@@ -29,11 +29,12 @@ Bounds: ``MET_MAX`` nodes are remembered, the latest heard; segments hold what t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
-from typing import assert_never
+from typing import Any, assert_never
 
 from routing.lsa import ATTACHMENTS_MAX, Attachment, LinkNumber, Lsa
 from routing.neighbours import (
     SPARED,
+    SUCCEEDED,
     LinkDown,
     LinkUp,
     NeighbourDown,
@@ -92,6 +93,14 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The node goes on under another key: whatever is known of it here is known of ``heir``."""
+
+    node: NodeId
+    heir: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class LsdbMoved:
     """The link-state database changed."""
 
@@ -136,7 +145,7 @@ class GatewaysSet:
 
 
 _Judged = NeighbourUp | NeighbourDown | NeighbourRestarting | NeighbourSpeaks
-SegmentsEvent = LinkUp | LinkDown | Met | Forgotten | _Judged | LsdbMoved | Wake
+SegmentsEvent = LinkUp | LinkDown | Met | Forgotten | Succeeded | _Judged | LsdbMoved | Wake
 SegmentsAction = PairWanted | Spared | RankSet | AttachmentsSet | GatewaysSet
 
 _Place = tuple[NodeId, str]
@@ -230,6 +239,8 @@ class Segments:
                 return self._on_met(node, number, address, protocol, now)
             case Forgotten(node, number, address):
                 self._met.pop((number, node, address), None)
+            case Succeeded(node, heir):
+                return self._on_succeeded(node, heir)
             case LsdbMoved():
                 return self._on_lsdb_moved(now)
             case Wake():
@@ -257,6 +268,27 @@ class Segments:
             link.settles_at = after(now, self._config.settle)
         return [link]
 
+    def _on_succeeded(self, node: NodeId, heir: NodeId) -> list[_Link]:
+        for number, who, address in [place for place in self._met if place[1] == node]:
+            self._met[number, heir, address] = self._met.pop((number, who, address))
+        for link in self._links.values():
+            link.up = {(heir if who == node else who, address): None for who, address in link.up}
+            tables: tuple[dict[NodeId, Any], ...] = (
+                link.restarting,
+                link.ranks,
+                link.lost,
+                link.missing,
+                link.withdrawn,
+                link.beside,
+                link.parting,
+                link.speaking,
+            )
+            for table in tables:
+                if node in table:
+                    table[heir] = table.pop(node)
+        # Nothing to judge: not a thing has changed but a name, and the database is about to say so too.
+        return []
+
     def _on_neighbour(self, event: _Judged, now: Instant) -> None:
         link = self._links.get(event.link)
         if link is None:
@@ -274,7 +306,7 @@ class Segments:
                 link.restarting.pop(node, None)
                 if node not in link.adjacent:
                     link.ranks.pop(node, None)
-                    if reason != SPARED:
+                    if reason not in (SPARED, SUCCEEDED):
                         link.lost[node] = None
             case NeighbourRestarting(node):
                 link.restarting[node] = None

@@ -16,6 +16,7 @@ TEXT_CHARACTERS_MAX = 1_024
 TEXTS_MAX = 1_024
 TOKEN_USES_MAX = 1_000
 TOKEN_TTL_S_MAX = 7 * 24 * 3_600
+ROTATE_TIMEOUT_S_MAX = 3_600.0
 JOIN_TIMEOUT_S_MAX = 3_600
 TRIAL_S_MAX = 24 * 3_600
 
@@ -114,6 +115,7 @@ REQUESTS: Mapping[str, Mapping[str, Argument]] = {
         "ttl_s": Argument(_whole(1, TOKEN_TTL_S_MAX)),
     },
     "renew": {"node": Argument(_text)},
+    "rotate-key": {"timeout_s": Argument(_number(1, ROTATE_TIMEOUT_S_MAX))},
     "grant": {"node": Argument(_text, required=True)},
     "recover": {"key": Argument(_text, required=True)},
     "expel": {

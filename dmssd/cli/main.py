@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "admit": ("admission", "Let in who waits, or approve beforehand who will."),
     "grant": ("admission", "Let a member admit and expel others."),
     "renew": ("admission", "Give members new certificates now."),
+    "rotate": ("rotate", "Put other keys in place of those in use, while everything goes on."),
     "recover": ("admission", "Make this member an admin by the mesh's recovery key."),
     "expel": ("admission", "Take a member's membership away, or vote for it where it is an admin."),
     "run": ("run", "Run the daemon in the foreground."),

@@ -25,7 +25,7 @@ from routing import fib
 from routing.fib import Gateway, Installed, Members
 from routing.filter import RouteFilter
 from routing.lsa import LinkNumber, Lsa, Prefix
-from routing.neighbours import NeighbourDown, NeighbourUp
+from routing.neighbours import SUCCEEDED, NeighbourDown, NeighbourUp
 from routing.plan import ROW_CODEC, Planner, Row, acceptable
 from routing.segments import GatewaysSet
 from sansio.core import Rejected, Wake
@@ -109,6 +109,7 @@ class Forwarder:
         self._config = config
         self._gateways: dict[tuple[NodeId, LinkNumber], Gateway] = {}
         self._beside: dict[tuple[NodeId, LinkNumber], Gateway] = {}  # on our segments, adjacent or not
+        self._former: dict[tuple[NodeId, LinkNumber], Gateway] = {}  # under names that the row in use still has
         self._in_flight: ProgramFib | None = None
         self._batches = 0
         self._check_at: Instant | None = None
@@ -138,8 +139,7 @@ class Forwarder:
             case NeighbourDown():
                 return self._on_neighbour_down(event, now)
             case GatewaysSet(addresses):
-                self._beside = {place: Gateway(place[1], _packed(text)) for place, text in addresses.items()}
-                return self._rewant(now)
+                return self._on_gateways(addresses, now)
             case FibProgrammed():
                 return self._on_programmed(event, now)
             case FibRead():
@@ -168,7 +168,7 @@ class Forwarder:
         return {gateway: node for (node, _), gateway in self._usable().items()}
 
     def _usable(self) -> dict[tuple[NodeId, LinkNumber], Gateway]:
-        return self._beside | self._gateways
+        return self._former | self._beside | self._gateways
 
     # Settings
 
@@ -225,6 +225,9 @@ class Forwarder:
 
     def _install(self, row: Row, source: str, now: Instant) -> list[ForwarderAction]:
         self.row = row
+        if self._former:
+            named = {(hop.neighbour, hop.link) for group in row.groups for hop in group}
+            self._former = {place: gateway for place, gateway in self._former.items() if place in named}
         changed = source != self.plan_source
         self.plan_source = source
         if not self._is_current():
@@ -236,7 +239,19 @@ class Forwarder:
     # Neighbours
 
     def _on_neighbour_down(self, event: NeighbourDown, now: Instant) -> list[ForwarderAction]:
-        self._gateways.pop((event.node, event.link), None)
+        gateway = self._gateways.pop((event.node, event.link), None)
+        if gateway is not None and event.reason == SUCCEEDED:
+            self._former[event.node, event.link] = gateway
+        else:
+            self._former = {place: former for place, former in self._former.items() if former != gateway}
+        return self._rewant(now)
+
+    def _on_gateways(self, addresses: Mapping[tuple[NodeId, LinkNumber], str], now: Instant) -> list[ForwarderAction]:
+        before = self._beside
+        self._beside = {place: Gateway(place[1], _packed(text)) for place, text in addresses.items()}
+        here = set(self._beside.values())
+        # The same place under another name: the row in use has the old one.
+        self._former |= {place: at for place, at in before.items() if place not in self._beside and at in here}
         return self._rewant(now)
 
     # The kernel

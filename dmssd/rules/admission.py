@@ -19,7 +19,7 @@ from dmssd.rules.meeting import Meetings
 from dmssd.rules.membership import Membership
 from dmssd.rules.renewal import Renewals
 from dmssd.rules.waiting import APPROVALS_KEY, Approvals, Petition, Porch, petitions
-from dmssd.security.acts import Waiting
+from dmssd.security.acts import Succession, Waiting
 from dmssd.security.admission import (
     JOIN_CODEC,
     TOKENS_KEY,
@@ -201,6 +201,20 @@ class Admission:
             "admin": bool(capabilities & CAPABILITY_ADMIN),
         }
         return [self.membership.admission(chain), Notice("member.certified", facts)]
+
+    def succeed(self, certificate: Certificate, wanted: Succession) -> list[AdmissionAction]:
+        """Admit under its next key the machine that has this certificate, with the same name and capabilities."""
+        subject = Subject(wanted.key, wanted.x25519, certificate.name)
+        chain = issue(
+            self._credentials, subject, new_serial(self._entropy), certificate.capabilities, self.renewals.expiry()
+        )
+        facts = {"node": node_id(wanted.key).hex(), "name": certificate.name, "succeeds": certificate.node.hex()}
+        return [self.membership.admission(chain, certificate.node), Notice("member.admitted", facts)]
+
+    def void_tokens(self, now: Instant) -> Persist:
+        """Forget all tokens: they name an issuer that this node is not any more."""
+        self._book = TokenBook(None, now)
+        return Persist(TOKENS_KEY, self._book.export(now))
 
     def check_admin(self, doing: str) -> None:
         """``RequestError`` where this node may not do that."""

@@ -94,10 +94,10 @@ class Membership:
 
     # What we state
 
-    def admission(self, chain: bytes) -> Publish:
-        """State that we issued the first certificate of ``chain``."""
+    def admission(self, chain: bytes, succeeds: NodeId | None = None) -> Publish:
+        """State that we issued the first certificate of ``chain``; in succession to a member, if that is given."""
         signed = CHAIN_CODEC.decode(chain, "own chain")[0]
-        act = Admission(signed, tuple(sorted(vote.mark for vote in self.standing.votes)[:CITED_MAX]))
+        act = Admission(signed, tuple(sorted(vote.mark for vote in self.standing.votes)[:CITED_MAX]), succeeds)
         return Publish(TOPIC_ADMIT, own_certificate(chain).node, ADMISSION_CODEC.encode(act))
 
     def unstated(self, chains: Iterable[bytes], replica: Replica) -> list[Publish]:
@@ -131,6 +131,10 @@ class Membership:
             reason[:REASON_CHARACTERS_MAX],
         )
         return Publish(TOPIC_EXPEL, target, VOTE_CODEC.encode(vote))
+
+    def resignation(self, reason: str, chains: Iterable[bytes]) -> Publish:
+        """Our vote upon ourselves: what we did until now counts, what anybody does with our key later does not."""
+        return Publish(TOPIC_EXPEL, self.me, VOTE_CODEC.encode(Vote(self._known(self.me, chains), (), reason)))
 
     def withdrawal(self, target: NodeId, replica: Replica) -> Publish:
         """Take our vote back; ``RequestError`` where there is none."""

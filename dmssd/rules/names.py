@@ -42,6 +42,11 @@ class Names:
         if name:
             self._told[node] = name
 
+    def succeeded(self, node: NodeId) -> None:
+        """A member goes on under another id: its name is not that of the old one any more."""
+        self._told.pop(node, None)
+        self._greeted.pop(node, None)
+
     def greeted(self, node: NodeId, name: str) -> None:
         """Somebody who greets calls itself so."""
         if node not in self._told:

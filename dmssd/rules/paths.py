@@ -41,6 +41,13 @@ class Paths:
         if not links:
             self._met.pop(node, None)
 
+    def succeeded(self, node: NodeId, heir: NodeId) -> None:
+        """Where ``node`` was met its heir is now."""
+        self._met[heir] = {**self._met.get(heir, {}), **self._met.get(node, {})}
+        self._met.pop(node, None)
+        if not self._met[heir]:
+            self._met.pop(heir, None)
+
     def lost(self, link: LinkNumber) -> None:
         """Forget a link that has gone."""
         for node in list(self._met):

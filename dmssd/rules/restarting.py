@@ -53,6 +53,11 @@ class Restarts:
         while len(history) > 1 and after(history[1][0], self.window) <= now:
             history.popleft()
 
+    def succeeded(self, lsdb: Mapping[NodeId, Lsa], now: Instant) -> None:
+        """Somebody goes on under another key: the database as read before was about other names."""
+        self._history.clear()
+        self.moved(lsdb, now)
+
     def began(self, node: NodeId, now: Instant) -> None:
         """A neighbour's daemon was missed while its kernel answers."""
         then: Mapping[NodeId, Lsa] = self._history[0][1] if self._history else {}

@@ -3,6 +3,8 @@
     topic   | author      | subject      | body
     admit   | an admin    | the member   | Admission: its certificate, and the votes that the author knew of
     expel   | an admin    | whom         | Vote: with what the author knew of the target's acts
+    expel   | any member  | itself       | Vote: its resignation, after which only the acts that it names count
+    succeed | any member  | empty        | Succession: the key under which it would go on
     waiting | any member  | empty        | who asked this member to be let in and has no token
 
 An *act* is named by 64 bits: of a statement its mark, of a certificate :func:`certificate_mark`. A vote lists the acts
@@ -15,14 +17,15 @@ from typing import Annotated
 
 import msgspec
 
-from dmssd.security.certificate import SignedCertificate, WireKey, WireName
+from dmssd.security.certificate import SignedCertificate, WireKey, WireName, WireSignature
 from sansio.ids import NODE_ID_BYTES, NodeId, WireNodeId
 from sansio.wire import WIRE, Codec
 
 TOPIC_ADMIT = "admit"
 TOPIC_EXPEL = "expel"
 TOPIC_WAITING = "waiting"
-MEMBERSHIP_TOPICS = (TOPIC_ADMIT, TOPIC_EXPEL, TOPIC_WAITING)
+TOPIC_SUCCEED = "succeed"
+MEMBERSHIP_TOPICS = (TOPIC_ADMIT, TOPIC_EXPEL, TOPIC_WAITING, TOPIC_SUCCEED)
 
 MARK_BYTES = 8
 CITED_MAX = 32
@@ -43,10 +46,14 @@ Mark = Annotated[bytes, msgspec.Meta(min_length=MARK_BYTES, max_length=MARK_BYTE
 
 
 class Admission(msgspec.Struct, **WIRE):
-    """The subject is a member. ``cites``: the votes that the author held when it said so."""
+    """The subject is a member. ``cites``: the votes that the author held when it said so.
+
+    ``succeeds``: the member whose machine this is, and which asked to go on under this key.
+    """
 
     certificate: SignedCertificate
     cites: Annotated[tuple[Mark, ...], msgspec.Meta(max_length=CITED_MAX)] = ()
+    succeeds: WireNodeId | None = None
 
 
 class Vote(msgspec.Struct, **WIRE):
@@ -55,6 +62,14 @@ class Vote(msgspec.Struct, **WIRE):
     known: Annotated[tuple[Mark, ...], msgspec.Meta(max_length=KNOWN_MAX)]
     members: Annotated[tuple[WireNodeId, ...], msgspec.Meta(max_length=SMALL_MESH)] = ()
     reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARACTERS_MAX)] = ""
+
+
+class Succession(msgspec.Struct, **WIRE):
+    """The author's next key. ``signature`` is that key's, over the mesh and the author: both want it."""
+
+    key: WireKey
+    x25519: WireKey
+    signature: WireSignature
 
 
 class Waiting(msgspec.Struct, **WIRE):
@@ -67,6 +82,7 @@ class Waiting(msgspec.Struct, **WIRE):
 
 ADMISSION_CODEC: Codec[Admission] = Codec(Admission)
 VOTE_CODEC: Codec[Vote] = Codec(Vote)
+SUCCESSION_CODEC: Codec[Succession] = Codec(Succession)
 WAITING_CODEC: Codec[tuple[Waiting, ...]] = Codec(Annotated[tuple[Waiting, ...], msgspec.Meta(max_length=WAITING_MAX)])
 
 

@@ -6,6 +6,9 @@ of somebody else that was made without knowledge of the vote. The last admin is 
 only those acts count (certificates, votes) that were known to those who expelled it: their votes name them. What an
 expelled admin signs later, or what it signs under an earlier sequence number, changes nothing.
 
+*Resigning.* A member's vote upon itself is its resignation, as when its machine goes on under another key: it takes
+effect by itself, for an admin too unless it is the last, and what it names of its own acts goes on to count.
+
 *When admins expel each other*, neither vote known to the other's author (a partition), all sides decide alike once
 they hold the same votes: expulsions take effect one after another, those of admins first, of them the one whose voters
 are the most senior, and each makes the votes of its target void, unless those who expelled it knew of them. Seniority:
@@ -70,6 +73,7 @@ class Admitted(_Act):
 
     link: Link
     cites: frozenset[bytes]
+    succeeds: NodeId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,12 +204,21 @@ class _Court:
         """The expulsion of ``target``, if it is due: its voters' seniority, itself, the votes."""
         if target in self.expelled:
             return None
+        resigned = self._resigned(target, admins)
+        if resigned is not None:
+            return ((len(resigned.chain) - 1, target),), target, [resigned]
         votes = [vote for vote in self._voted if vote.subject == target and vote.author != target and self.counts(vote)]
         ranked = sorted(((len(vote.chain) - 1, vote.author), vote) for vote in _newest(votes))
         needed = self._needed(target, votes, admins)
         if len(ranked) < needed:
             return None
         return tuple(rank for rank, _ in ranked[:needed]), target, [vote for _, vote in ranked]
+
+    def _resigned(self, target: NodeId, admins: Mapping[NodeId, _Seniority]) -> Voted | None:
+        if target in admins and len(admins) == 1:
+            return None
+        own = (vote for vote in self._voted if vote.author == vote.subject == target)
+        return next((vote for vote in own if _refusal(vote.chain, self.expelled, frozenset()) is None), None)
 
     def _needed(self, target: NodeId, votes: list[Voted], admins: Mapping[NodeId, _Seniority]) -> int:
         if target not in admins:
@@ -260,7 +273,7 @@ def _admitted(each: Held, mesh: MeshId) -> Admitted | None:
     if certificate.node != each.key.subject or certificate.mesh != mesh:
         return None
     link = Link(certificate, certificate_mark(act.certificate.body))
-    return Admitted(each.key.author, certificate.node, each.mark, chain, link, frozenset(act.cites))
+    return Admitted(each.key.author, certificate.node, each.mark, chain, link, frozenset(act.cites), act.succeeds)
 
 
 @lru_cache(maxsize=ACTS_CACHED_MAX)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dmssd.recording import Tap, Tape
+from dmssd.rules.rotation import IDENTITY_KEY
 from dmssd.secure import SecureNode, stored_membership
 from dmssd.security.certificate import CAPABILITY_ADMIN, Credentials, Subject, found, issue, new_serial
 from dmssd.security.identity import Identity
@@ -61,7 +62,8 @@ def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
         machine = start.machine
         settings = NodeSettings(name=machine.name, prefixes=prefixes_of(machine.number), tps=tps)
         settings = chosen.adjust(machine.number, settings)
-        identity = identities[machine.number]
+        kept = start.stored.get(IDENTITY_KEY)
+        identity = Identity(kept) if kept else identities[machine.number]
         tape = chosen.tape(start)
         tap = Tap(tape) if tape is not None else None
         secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy, tap=tap, wall=start.wall)

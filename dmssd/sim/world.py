@@ -40,6 +40,8 @@ from dmssd.events import (
     SendEcho,
     SettingsChanged,
 )
+from dmssd.rules.rotation import IDENTITY_KEY
+from dmssd.security.identity import Identity
 from dmssd.settings import NodeSettings
 from dmssd.sim.clock import Clock, SimulationError, seeded
 from dmssd.sim.disk import Disk
@@ -466,6 +468,8 @@ class World:
                 return self._program(machine, action)
             case Persist(key, value):
                 machine.disk.write(key, value)
+                if key == IDENTITY_KEY:
+                    self._rename(machine, Identity(value).node)
             case Reply():
                 machine.replies[action.number] = action
             case Notice():
@@ -478,6 +482,13 @@ class World:
             case PinNeighbour():
                 pass  # neighbour entries do not decay here
         return ()
+
+    def _rename(self, machine: Machine, node: NodeId) -> None:
+        """The machine goes on under another key."""
+        del self.by_node[machine.node]
+        machine.node = node
+        self.by_node[node] = machine
+        self.changes += 1
 
     def _program(self, machine: Machine, batch: ProgramFib) -> tuple[NodeEvent | None, ...]:
         failures = machine.kernel.perform(batch.operations)
