@@ -81,6 +81,7 @@ def status(secure: SecureNode, around: Surroundings, arguments: Arguments, now: 
         "rejected": dict(sorted(around.rejected.items())),
         "lsdb": {"origins": len(node.linkstate.lsdb)},
         "draining": node.traffic.draining,
+        "sessions": _sessions(secure),
     }
 
 
@@ -392,6 +393,16 @@ def _plan(node: Node) -> dict[str, Any]:
         "refused": forwarder.refused,
         "filtered": forwarder.filtered,
         "taken": forwarder.taken,
+    }
+
+
+def _sessions(secure: SecureNode) -> dict[str, int]:
+    held, behind = secure.sessions.ages()
+    return {
+        "epoch": secure.terms.epoch,
+        "lifetime_s": secure.terms.lifetime_s,
+        "with_members": held,
+        "behind": behind,
     }
 
 

@@ -41,6 +41,7 @@ from dmssd.rules.membership import Membership
 from dmssd.rules.renewal import LOOK_FIRST, LOOK_INTERVAL, Renewals
 from dmssd.rules.rotation import IDENTITY_KEY, NEXT_IDENTITY_KEY, RESIGNATION_KEY, Rotation
 from dmssd.rules.succession import PREDECESSOR_KEY
+from dmssd.rules.terms import TERMS_CODEC, TOPIC_SESSIONS, SessionTerms, inherited_terms, raised, terms_in_force
 from dmssd.rules.waiting import APPROVALS_KEY
 from dmssd.security import sessions
 from dmssd.security.acts import MEMBERSHIP_TOPICS, TOPIC_EXPEL, TOPIC_SUCCEED
@@ -114,6 +115,7 @@ class SecureNode:
         self._resign_at: Instant | None = None
         self._linger: dict[NodeId, Instant] = {}  # members with a successor of ours -> when we vote them out
         self.sessions = Sessions(self.credentials, entropy)
+        self.terms = SessionTerms()
         self.membership = Membership(self.credentials, settings.admins)
         stored_tokens, stored_approvals = self._stored.get("tokens"), self._stored.get(APPROVALS_KEY)
         self.renewals = Renewals(wall, settings.certificate_days)
@@ -223,6 +225,8 @@ class SecureNode:
                     self._renew(request, now, out)
                 case "rotate-key":
                     self._rotate_key(request, now, out)
+                case "rotate-sessions":
+                    self._rotate_sessions(request, now, out)
                 case "grant":
                     self._grant(request, now, out)
                 case "recover":
@@ -306,6 +310,12 @@ class SecureNode:
         for certificate in certificates:
             self._admission_actions(self.admission.grant(certificate, certificate.capabilities), now, out)
         out.append(Reply(request.number, {"renewed": sorted(certificate.name for certificate in certificates)}))
+
+    def _rotate_sessions(self, request: Request, now: Instant, out: list[NodeAction]) -> None:
+        self.admission.check_admin("set the terms of sessions")
+        terms = raised(self.terms, request.arguments.get("lifetime_s"))
+        self._inner(Publish(TOPIC_SESSIONS, b"", TERMS_CODEC.encode(terms)), now, out)
+        out.append(Reply(request.number, {"epoch": terms.epoch, "lifetime_s": terms.lifetime_s}))
 
     def _look_for_old(self, now: Instant, out: list[NodeAction]) -> None:
         self._look_at = after(now, LOOK_INTERVAL)
@@ -430,7 +440,7 @@ class SecureNode:
         out += [self.admission.void_tokens(now)]
         self._be_member(credentials)
         self._remember(out)
-        self.sessions = Sessions(credentials, self._entropy)
+        self.sessions, self.terms = Sessions(credentials, self._entropy), SessionTerms()
         self.node = self._new_node()
         self._inner(inner.TakeOver(floods), now, out)
         self._tell_machine(before.resting, now, out)
@@ -469,8 +479,10 @@ class SecureNode:
             self._judge_again = False
             self._on_statements(now, out)
 
-    def _on_statements_changed(self, topic: str, keys: tuple[Key, ...], now: Instant) -> None:
-        if topic == TOPIC_EXPEL or (topic in MEMBERSHIP_TOPICS and any(key.author == self.node.me for key in keys)):
+    def _on_statements_changed(self, topic: str, keys: tuple[Key, ...], now: Instant, out: list[NodeAction]) -> None:
+        if topic == TOPIC_SESSIONS:
+            self._set_terms(now, out)
+        elif topic == TOPIC_EXPEL or (topic in MEMBERSHIP_TOPICS and any(key.author == self.node.me for key in keys)):
             self._judge_again = True
         elif topic in MEMBERSHIP_TOPICS and self._judge_at is None:
             # What others admit changes nothing at once: while a large mesh grows, many are judged together.
@@ -481,7 +493,11 @@ class SecureNode:
         self._judge_at = None
         if self.membership.refresh(self.node.replica):
             self._on_expelled(now, out)
-        for statement in self.membership.unstated(self._chains(), self.node.replica):
+        self._set_terms(now, out)
+        unstated = self.membership.unstated(self._chains(), self.node.replica)
+        if self.membership.is_admin:
+            unstated += inherited_terms(self.node.replica, self._stored.get(PREDECESSOR_KEY), self.node.me)
+        for statement in unstated:
             self._inner(statement, now, out)
         self._admission_actions(self.admission.approve(self.node.replica, self._count_members, now), now, out)
         self._admit_successors(now, out)
@@ -489,6 +505,15 @@ class SecureNode:
         better = self.membership.better(self.node.replica)
         if better is not None:
             self._renewed(better, now, out)
+
+    def _set_terms(self, now: Instant, out: list[NodeAction]) -> None:
+        terms = terms_in_force(self.node.replica.topic(TOPIC_SESSIONS), self.membership.standing)
+        if terms == self.terms:
+            return
+        self.terms = terms
+        out.append(Notice("sessions.terms", {"epoch": terms.epoch, "lifetime_s": terms.lifetime_s}))
+        told = sessions.TermsChanged(terms.epoch, seconds(terms.lifetime_s))
+        self._session_actions(self.sessions.handle(told, now), now, out)
 
     def _on_expelled(self, now: Instant, out: list[NodeAction]) -> None:
         standing = self.membership.standing
@@ -549,7 +574,7 @@ class SecureNode:
                 case inner.SealedArrived(path, payload):
                     self._session_actions(self.sessions.handle(sessions.Received(path, payload), now), now, out)
                 case StatementsChanged(topic, keys):
-                    self._on_statements_changed(topic, keys, now)
+                    self._on_statements_changed(topic, keys, now, out)
                 case _:
                     out.append(action)
 

@@ -61,6 +61,13 @@ class Deadlines(Generic[K]):
             fired.append(key)
         return fired
 
+    def pop_first(self) -> K:
+        """Remove and return the key that falls due first; ``IndexError`` if there is none."""
+        self.next()
+        key = heapq.heappop(self._heap)[2]
+        del self._due[key]
+        return key
+
     def _compact(self) -> None:
         # Cancelled and moved entries stay in the heap until they surface; rebuild before they outnumber the live.
         self._heap = [(at, order, key) for key, (at, order) in self._due.items()]

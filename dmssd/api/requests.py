@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dmssd.rules.terms import LIFETIME_S_MAX, LIFETIME_S_MIN
 from routing.lsa import METRIC_MAX
 from sansio.errors import RequestError
 
@@ -116,6 +117,7 @@ REQUESTS: Mapping[str, Mapping[str, Argument]] = {
     },
     "renew": {"node": Argument(_text)},
     "rotate-key": {"timeout_s": Argument(_number(1, ROTATE_TIMEOUT_S_MAX))},
+    "rotate-sessions": {"lifetime_s": Argument(_whole(LIFETIME_S_MIN, LIFETIME_S_MAX))},
     "grant": {"node": Argument(_text, required=True)},
     "recover": {"key": Argument(_text, required=True)},
     "expel": {

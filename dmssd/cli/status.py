@@ -49,8 +49,16 @@ def _counts(answer: dict[str, Any]) -> Iterator[tuple[str, object]]:
     plan = answer["plan"]
     yield "routes", f"{plan['routes']}, by plan of {plan['source']}"
     yield "lsdb", plural(answer["lsdb"]["origins"], "origin")
+    if "sessions" in answer:
+        yield "sessions", _sessions(answer["sessions"])
     yield "roles", " ".join(answer["roles"]) or "none"
     yield "daemon", f"{answer['version']}, up for {duration(answer['uptime_s'])}, node {answer['node']}"
+
+
+def _sessions(terms: dict[str, int]) -> str:
+    left = f", {terms['behind']} of them older" if terms["behind"] else ""
+    lifetime = duration(terms["lifetime_s"])
+    return f"{plural(terms['with_members'], 'member')} at epoch {terms['epoch']}{left}; replaced after {lifetime}"
 
 
 def _abnormal(answer: dict[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ Whatever a topic's statements mean must be a function of the set alone, so that 
 
 from collections.abc import Mapping
 
+from dmssd.rules.terms import TOPIC_SESSIONS
 from dmssd.security.acts import TOPIC_ADMIT, TOPIC_EXPEL, TOPIC_SUCCEED, TOPIC_WAITING
 from gossip.replica import TopicRules
 
@@ -20,5 +21,6 @@ TOPICS: Mapping[str, TopicRules] = {
     TOPIC_EXPEL: TopicRules(author_max=256, body_bytes_max=16_384 + 512, durable=True),
     TOPIC_WAITING: TopicRules(author_max=1, body_bytes_max=10_240),
     TOPIC_SUCCEED: TopicRules(author_max=1, body_bytes_max=512),
+    TOPIC_SESSIONS: TopicRules(author_max=1, body_bytes_max=64, durable=True),
     TOPIC_ADDRESS: TopicRules(author_max=8, body_bytes_max=512),
 }

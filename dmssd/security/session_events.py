@@ -9,6 +9,7 @@ from dmssd.security.certificate import Credentials
 from routing.lsa import LinkNumber
 from sansio.core import Rejected, Wake
 from sansio.ids import NodeId, short
+from sansio.instant import Duration
 from sansio.protocol import PROTOCOL
 
 
@@ -98,7 +99,17 @@ class StandingChanged:
     refusal: Callable[[bytes], str | None]
 
 
-SessionsEvent = StandingChanged | Outgoing | Received | Connect | ForgetPeer | CredentialsChanged | PeerKnown | Wake
+@dataclass(frozen=True, slots=True)
+class TermsChanged:
+    """How old a session may grow, and an epoch: one above the last has all sessions replaced, bit by bit."""
+
+    epoch: int
+    lifetime: Duration
+
+
+SessionsEvent = (
+    StandingChanged | Outgoing | Received | Connect | ForgetPeer | CredentialsChanged | PeerKnown | TermsChanged | Wake
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class Session:
     confirmed: bool
     path: Path  # where the peer was last heard
     heard: Instant
+    begun: Instant  # when its handshake was finished here
     unanswered: int = 0  # messages sent since the peer was last heard
     unanswered_since: Instant = _NEVER
     tries: int = 1

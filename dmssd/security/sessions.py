@@ -29,6 +29,9 @@ peer may have lost its half. Deviation from WireGuard's habit of answering to an
 "unknown session" would be a lever for forgers, and is not needed, for a restarted peer begins a handshake itself as
 soon as it hears a greeting or has something to say.
 
+*Age.* A session is replaced by a further one of the same kind when it has grown too old or the mesh's admins want all
+replaced (``TermsChanged``, :mod:`dmssd.security.renewing`). Nobody is told: it is the same peer by the same paths.
+
 *End to end.* Sessions with members that are spoken to over the control network alone are kept while they are among the
 ``END_TO_END_MAX`` last used: a mesh of thousands costs a node no more than that. Whoever gives one up says so under its
 keys (``CLOSING``, from protocol 2 on), so that the peer begins a new one with its next word instead of speaking to
@@ -52,6 +55,7 @@ from typing import assert_never
 from dmssd.security.certificate import Credentials
 from dmssd.security.introduction import INSTANCE_BYTES, Met, Refusal, introduce, is_member, meet
 from dmssd.security.noise import IK, XX, Handshake, HandshakeKeys
+from dmssd.security.renewing import Renewing
 from dmssd.security.session_events import (
     Connect,
     CredentialsChanged,
@@ -68,6 +72,7 @@ from dmssd.security.session_events import (
     SessionsEvent,
     SessionUp,
     StandingChanged,
+    TermsChanged,
     Transmit,
     source_of,
 )
@@ -79,7 +84,7 @@ from sansio.core import Rejected, Wake
 from sansio.deadlines import Deadlines
 from sansio.errors import LocalProtocolError, RemoteProtocolError
 from sansio.ids import NodeId
-from sansio.instant import MILLISECOND, SECOND, Duration, Instant, after
+from sansio.instant import MILLISECOND, SECOND, Duration, Instant, after, earliest
 
 __all__ = [
     "Connect",
@@ -98,6 +103,7 @@ __all__ = [
     "SessionsAction",
     "SessionsEvent",
     "StandingChanged",
+    "TermsChanged",
     "Transmit",
 ]
 
@@ -160,6 +166,7 @@ class Sessions:
         self._initiations: dict[bytes, None] = {}  # indices, oldest first
         self._routed: OrderedDict[NodeId, None] = OrderedDict()  # spoken to end to end alone, last used last
         self._timers: Deadlines[bytes] = Deadlines()
+        self._renewing = Renewing(credentials.identity.node)
         self._each: TokenBucket[Path | NodeId] = TokenBucket(HANDSHAKE_RATE_PER_S, HANDSHAKE_BURST, SOURCES_MAX)
         self._forgotten: TokenBucket[None] = TokenBucket(FORGOTTEN_RATE_PER_S, FORGOTTEN_BURST, 1)
         self._all: TokenBucket[None] = TokenBucket(HANDSHAKES_RATE_PER_S, HANDSHAKES_BURST, 1)
@@ -181,6 +188,8 @@ class Sessions:
                 return self._on_credentials(credentials, now)
             case StandingChanged(refusal):
                 return self._on_standing(refusal)
+            case TermsChanged(epoch, lifetime):
+                return self._on_terms(epoch, lifetime, now)
             case PeerKnown(node, x25519):
                 self._known[node] = x25519
                 return []
@@ -190,8 +199,8 @@ class Sessions:
                 assert_never(event)
 
     def deadline(self) -> Instant | None:
-        """When a repetition, an expiry or an idle check is next due."""
-        return self._timers.next()
+        """When a repetition, an expiry, an idle check or a renewal is next due."""
+        return earliest(self._timers.next(), self._renewing.deadline())
 
     # -- queries
 
@@ -218,6 +227,11 @@ class Sessions:
     def peers(self) -> list[NodeId]:
         """Every node that there is a session with."""
         return [node for node, peer in self._peers.items() if peer.current is not None]
+
+    def ages(self) -> tuple[int, int]:
+        """With how many members there is a session, and how many of these are of an earlier epoch than the present."""
+        begun = [peer.current.begun for peer in self._peers.values() if peer.current and peer.current.met.member]
+        return len(begun), sum(map(self._renewing.is_behind, begun))
 
     # -- sealing and opening: the hot path
 
@@ -547,6 +561,7 @@ class Sessions:
             confirmed=False,
             path=path,
             heard=now,
+            begun=now,
         )
 
     # -- a session comes up
@@ -591,6 +606,8 @@ class Sessions:
         wanted, peer.wanted = peer.wanted, {}
         actions: list[SessionsAction] = []
         for each in (path, *wanted):
+            if isinstance(each, RoutedPath) and before is not None and _has_routed(peer):
+                continue  # a member end to end is reached by whichever way: that a further one was taken is no news
             if each not in peer.announced:
                 actions += self._announce(peer, each, restarted=restarted and not peer.announced)
         actions += [Transmit(each, current.transport.seal(text)) for each, text in peer.queue]
@@ -610,6 +627,8 @@ class Sessions:
         for session in confirmed:
             if session is not best:
                 self._timers.set(session.index, after(session.heard, SUPERSEDED_LIMIT))
+        if best is not None and best is not peer.current:
+            self._watch_age(peer.node, best)
         peer.current = best
 
     # -- bounds and ends
@@ -671,11 +690,13 @@ class Sessions:
         peer.sessions.clear()
         peer.current = None
         self._routed.pop(peer.node, None)
+        self._renewing.forget(peer.node)
         del self._peers[peer.node]
 
     def _drop_if_empty(self, peer: Peer) -> None:
         if not peer.sessions and peer.initiation is None:
             self._routed.pop(peer.node, None)
+            self._renewing.forget(peer.node)
             self._peers.pop(peer.node, None)
 
     def _on_forget(self, node: NodeId) -> list[SessionsAction]:
@@ -736,6 +757,29 @@ class Sessions:
         peer.announced.clear()
         return self._announce(peer, current.path, restarted=False)
 
+    # -- age
+
+    def _watch_age(self, node: NodeId, session: Session) -> None:
+        self._renewing.watch(node, session.begun, initiated=session.initiated, sessions=len(self._peers))
+
+    def _on_terms(self, epoch: int, lifetime: Duration, now: Instant) -> list[SessionsAction]:
+        self._renewing.set_terms(epoch, lifetime, now)
+        for peer in self._peers.values():
+            if peer.current is not None:
+                self._watch_age(peer.node, peer.current)
+        return []
+
+    def _renew(self, node: NodeId, now: Instant) -> list[SessionsAction]:
+        peer = self._peers.get(node)
+        if peer is None or (current := peer.current) is None:
+            return []
+        self._renewing.again(node, now)
+        if not current.met.member:
+            return []
+        # By table: the way it was last heard may have gone since.
+        path = current.path if isinstance(current.path, LinkPath) else RoutedPath(node)
+        return self._begin(peer, path, now)
+
     # -- time
 
     def _on_wake(self, now: Instant) -> list[SessionsAction]:
@@ -754,7 +798,8 @@ class Sessions:
                     pass
                 case entry:
                     assert_never(entry)
-        return actions
+        due = self._renewing.due(now)
+        return actions if due is None else [*actions, *self._renew(due, now)]
 
     def _retry(self, initiation: Initiation, now: Instant) -> list[SessionsAction]:
         peer = self._peers[initiation.peer]
@@ -802,6 +847,10 @@ def _digest(message: bytes) -> bytes:
 
 def _backoff(tries: int) -> Duration:
     return Duration(min(RETRY_FIRST << (tries - 1), RETRY_LIMIT))
+
+
+def _has_routed(peer: Peer) -> bool:
+    return any(isinstance(path, RoutedPath) for path in peer.announced)
 
 
 def _standing(session: Session) -> tuple[bytes | None, bool]:

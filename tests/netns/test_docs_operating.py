@@ -33,7 +33,7 @@ from tests.netns.mesh import until
 
 pytestmark = pytest.mark.netns
 
-PAGES = ("install", "join-and-admit", "debug", "recover")
+PAGES = ("install", "join-and-admit", "rotate", "debug", "recover")
 BOARDS = ("alpha", "beta", "gamma")
 OPTIONS = {"on", "background", "stop", "until", "waits", "exit", "skip"}
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

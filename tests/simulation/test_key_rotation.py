@@ -49,7 +49,15 @@ def addresses(machine: Machine) -> tuple:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("line:5", 2), ("line:5", 0), ("ring:5", 3), ("grid:3x3", 4), ("segment:8", 0), ("segment:8", 5), ("campus:10", 3)],
+    [
+        ("line:5", 2),
+        ("line:5", 0),
+        ("ring:5", 3),
+        ("grid:3x3", 4),
+        ("segment:8", 0),
+        ("segment:8", 5),
+        ("campus:10", 3),
+    ],
 )
 def test_no_packet_is_lost_while_a_machine_changes_its_key_and_everybody_knows_it_under_the_new_one(text, number):
     world = at_rest(text, number)

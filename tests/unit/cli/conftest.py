@@ -112,4 +112,5 @@ def healthy() -> dict[str, Any]:
         "roles": ["fd", "tp"],
         "rejected": {},
         "lsdb": {"origins": 11},
+        "sessions": {"epoch": 2, "lifetime_s": 21_600, "with_members": 10, "behind": 0},
     }

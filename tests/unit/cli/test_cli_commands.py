@@ -32,12 +32,13 @@ def test_status_of_a_healthy_node_is_a_verdict_and_counts_and_nothing_else(
     assert out.splitlines() == [
         "ok: Denver in mesh abilene, 11 members up",
         "",
-        "members  11 up",
-        "links    1 up, 1 of 1 adjacency up",
-        "routes   20, by plan of tp Chicago",
-        "lsdb     11 origins",
-        "roles    fd tp",
-        f"daemon   0.2, up for 1 min, node {'aa' * 20}",
+        "members   11 up",
+        "links     1 up, 1 of 1 adjacency up",
+        "routes    20, by plan of tp Chicago",
+        "lsdb      11 origins",
+        "sessions  10 members at epoch 2; replaced after 6 h 0 min",
+        "roles     fd tp",
+        f"daemon    0.2, up for 1 min, node {'aa' * 20}",
     ]
 
 
@@ -52,7 +53,7 @@ def test_status_of_a_degraded_node_says_what_and_exits_with_1(
     code, out, _ = ran(capsys, "status")
     assert code == 1
     assert out.startswith("degraded: Denver in mesh abilene, 10 members up, 1 thing wrong\n")
-    assert "members  10 up, 1 down\n" in out
+    assert "members   10 up, 1 down\n" in out
     assert out.endswith("\n- member Chicago is down: look with `dmssd member list`\n")
 
 
@@ -126,6 +127,8 @@ def test_an_error_sentence_that_quotes_another_machine_stays_one_clean_line(
         (["grant", "a"], ("grant", {"node": "a"})),
         (["renew"], ("renew", {})),
         (["renew", "a"], ("renew", {"node": "a"})),
+        (["rotate", "sessions"], ("rotate-sessions", {})),
+        (["rotate", "sessions", "--lifetime", "6h"], ("rotate-sessions", {"lifetime_s": 21_600})),
         (["recover", "k"], ("recover", {"key": "k"})),
         (["expel", "a", "--reason", "r"], ("expel", {"node": "a", "reason": "r"})),
         (["expel", "a", "--withdraw"], ("expel", {"node": "a", "withdraw": True})),
