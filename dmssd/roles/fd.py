@@ -239,20 +239,24 @@ class Forwarder:
     # Neighbours
 
     def _on_neighbour_down(self, event: NeighbourDown, now: Instant) -> list[ForwarderAction]:
-        gateway = self._gateways.pop((event.node, event.link), None)
-        if gateway is not None and event.reason == SUCCEEDED:
-            self._former[event.node, event.link] = gateway
-        else:
-            self._former = {place: former for place, former in self._former.items() if former != gateway}
+        gone = self._gateways.pop((event.node, event.link), None)
+        if gone is not None and event.reason == SUCCEEDED:
+            self._former[event.node, event.link] = gone
+        self._keep_former({})
         return self._rewant(now)
 
     def _on_gateways(self, addresses: Mapping[tuple[NodeId, LinkNumber], str], now: Instant) -> list[ForwarderAction]:
         before = self._beside
         self._beside = {place: Gateway(place[1], _packed(text)) for place, text in addresses.items()}
-        here = set(self._beside.values())
-        # The same place under another name: the row in use has the old one.
-        self._former |= {place: at for place, at in before.items() if place not in self._beside and at in here}
+        self._keep_former(before)
         return self._rewant(now)
+
+    def _keep_former(self, more: Mapping[tuple[NodeId, LinkNumber], Gateway]) -> None:
+        """Places that are still there under another name; the row in use has the old one."""
+        now_called = self._beside | self._gateways
+        here = set(now_called.values())
+        former = {**self._former, **more}
+        self._former = {place: at for place, at in former.items() if at in here and place not in now_called}
 
     # The kernel
 

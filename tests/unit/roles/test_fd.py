@@ -15,8 +15,9 @@ from dmssd.roles.messages import PLAN_CODEC, PlanAck, PlanPush, row_digest
 from routing.fib import DeleteRoute, Gateway, Installed, SetGroup, SetNexthop, SetRoute, applied
 from routing.filter import RouteFilter
 from routing.lsa import Adjacency, LinkNumber, Lsa, Prefix
-from routing.neighbours import NeighbourDown, NeighbourUp
+from routing.neighbours import SUCCEEDED, NeighbourDown, NeighbourUp
 from routing.plan import ROW_CODEC, compute_row
+from routing.segments import GatewaysSet
 from sansio.core import Rejected, Wake
 from sansio.ids import NodeId
 from sansio.instant import MILLISECOND, Instant
@@ -307,3 +308,32 @@ def test_routes_that_somebody_took_away_are_counted_and_told_and_those_of_a_dead
     routes = {prefix: group for prefix, group in fd.installed.routes.items() if prefix != to_b}
     fd.handle(FibRead(Installed(left, fd.installed.groups, routes)), NOW)
     assert fd.taken == 1
+
+
+E = NodeId(b"E" * 20)
+FE80_20 = bytes.fromhex("fe80000000000000000000000000" + "0020")
+
+
+def test_a_neighbour_under_another_key_stays_in_its_groups_until_a_row_names_it():
+    fd = forwarder(square())
+    settle(fd, fd.handle(push(square()), NOW))
+    before = dict(fd.wanted)
+    settle(fd, fd.handle(up(E, 20), NOW))
+    gone = NeighbourDown(B, LinkNumber(20), SUCCEEDED, LinkNumber(10), "fe80::20")
+    assert settle(fd, fd.handle(gone, NOW)) == []
+    assert fd.wanted == before
+    # And is out of them at once when it is really lost.
+    settle(fd, fd.handle(down(E, 20), NOW))
+    assert [members for members in fd.wanted.values() if Gateway(LinkNumber(20), FE80_20) in dict(members)] == []
+
+
+def test_a_node_beside_us_under_another_key_stays_in_its_groups():
+    fd = forwarder(square())
+    fd.handle(down(B, 20), NOW)
+    settle(fd, fd.handle(GatewaysSet({(B, LinkNumber(20)): "fe80::20"}), NOW))
+    settle(fd, fd.handle(push(square()), NOW))
+    before = dict(fd.wanted)
+    assert settle(fd, fd.handle(GatewaysSet({(E, LinkNumber(20)): "fe80::20"}), NOW)) == []
+    assert fd.wanted == before
+    settle(fd, fd.handle(GatewaysSet({}), NOW))
+    assert [members for members in fd.wanted.values() if Gateway(LinkNumber(20), FE80_20) in dict(members)] == []

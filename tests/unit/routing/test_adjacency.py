@@ -29,10 +29,12 @@ from routing.adjacency import (
     SendHello,
     SessionRestarted,
     Spared,
+    Succeeded,
 )
 from routing.lsa import LinkNumber
 from routing.neighbours import (
     SPARED,
+    SUCCEEDED,
     LinkDown,
     LinkUp,
     NeighbourDown,
@@ -688,3 +690,45 @@ def test_over_a_radio_neighbours_are_asked_and_missed_at_its_own_pace() -> None:
     assert not bench.seen(NeighbourDown)
     bench.run(Duration(3 * SECOND))
     assert bench.seen(NeighbourDown)
+
+
+# One machine under another key
+
+HEIR = NodeId(b"H" * 20)
+
+
+def test_a_machine_under_another_key_takes_its_place_up_first_and_proves_itself_anew() -> None:
+    bench = Bench().up()
+    bench.tell(Succeeded(PEER, HEIR))
+    assert bench.verdicts() == [
+        NeighbourUp(HEIR, LINK, REMOTE, THERE, 10),
+        lost(SUCCEEDED),
+        NeighbourRestarting(HEIR, LINK),
+    ]
+    assert bench.core.holder(LINK, THERE) == HEIR
+    assert bench.seen(SendHello)[-1].node == HEIR
+
+
+def test_the_old_name_takes_no_place_back() -> None:
+    bench = Bench().up()
+    bench.tell(Succeeded(PEER, HEIR))
+    bench.tell(Paired(PEER, LINK, THERE))
+    bench.hello()
+    assert bench.core.holder(LINK, THERE) == HEIR
+
+
+def test_an_heir_that_never_speaks_is_lost_when_the_lease_ends() -> None:
+    bench = Bench(config=AdjacencyConfig(hello_lease=Duration(5 * SECOND))).up()
+    bench.daemon = False
+    bench.tell(Succeeded(PEER, HEIR))
+    bench.log.clear()
+    bench.run(Duration(6 * SECOND))
+    assert [action.node for action in bench.seen(NeighbourDown)] == [HEIR]
+
+
+def test_whoever_was_not_up_changes_its_name_and_is_told_of_nothing() -> None:
+    bench = Bench()
+    bench.tell(Paired(PEER, LINK, THERE))
+    bench.tell(Succeeded(PEER, HEIR))
+    assert bench.verdicts() == []
+    assert bench.core.holder(LINK, THERE) == HEIR

@@ -15,6 +15,7 @@ from routing.claims import (
     Compared,
     ConfigSet,
     GiveBack,
+    Inherited,
     NetworksRead,
     PoolFull,
     PublishClaim,
@@ -285,3 +286,13 @@ def test_nodes_that_all_start_at_once_end_up_with_addresses_of_their_own(nodes):
         core.handle(Wake(), after(end, Duration(3 * SECOND)))
     held = [address for core in cores.values() for address in core.addresses]
     assert len(held) == len(set(held)) == 2 * nodes
+
+
+@pytest.mark.parametrize("now_called", [PEER, THIRD])
+def test_what_the_machine_claimed_under_another_key_is_claimed_again_as_it_was_and_used_at_once(now_called):
+    before = started()
+    [claim] = published(before.handle(Compared(), T0))
+    core = started(me=now_called)
+    actions = core.handle(Inherited(4, CLAIM_CODEC.encode(claim)), T0)
+    assert published(actions) == [claim]
+    assert AddressesChosen((claim.block,)) in actions

@@ -114,10 +114,38 @@ def test_an_admin_is_expelled_by_two_others_and_not_by_one():
     assert realm.expelled() == {"n2"}
 
 
-def test_nobody_expels_itself():
+def test_a_vote_upon_oneself_is_a_resignation_for_members_and_for_admins():
     realm = large()
-    realm.vote("n1", "n1")
     realm.vote("m4", "m4")
+    assert realm.expelled() == {"m4"}
+    realm.vote("n1", "n1", known=[realm.mark("m5")])
+    assert realm.expelled() == {"m4", "n1"}
+    assert realm.judge().refusal(realm.members["m5"].chain) is None
+    assert realm.judge().refusal(realm.members["n1"].chain) == "expelled from the mesh"
+
+
+def test_what_a_resigned_admin_did_not_name_does_not_count():
+    realm = large()
+    realm.vote("n1", "n1", known=[realm.mark("m5")])
+    realm.admit("n1", "m8")
+    assert realm.judge().refusal(realm.members["m8"].chain) == "certificate by an expelled admin"
+    realm.vote("n1", "m6")
+    assert realm.expelled() == {"n1"}
+
+
+def test_votes_that_a_resignation_names_go_on_to_count():
+    realm = large()
+    against = realm.vote("n1", "n2")
+    realm.vote("n1", "n1", known=[against.mark])
+    assert realm.expelled() == {"n1"}
+    realm.vote("n3", "n2")
+    assert realm.expelled() == {"n1", "n2"}
+
+
+def test_the_last_admin_does_not_resign():
+    realm = Realm()
+    realm.admit("n0", "m1")
+    realm.vote("n0", "n0")
     assert realm.expelled() == set()
 
 
