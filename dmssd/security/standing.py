@@ -21,6 +21,7 @@ Two admins are then needed against it and a confederate all the same, and docs/s
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from heapq import heappop, heappush
 from itertools import pairwise
 
 from dmssd.security.acts import ADMISSION_CODEC, VOTE_CODEC, Admission, Vote, certificate_mark
@@ -28,6 +29,7 @@ from dmssd.security.certificate import (
     CAPABILITY_RECOVERY,
     CERTIFICATE_CODEC,
     CHAIN_CODEC,
+    CHAIN_MAX,
     CHAINS_CACHED_MAX,
     Certificate,
     verify_chain,
@@ -44,20 +46,27 @@ _Seniority = tuple[int, NodeId]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One certificate of a chain, with its mark."""
+    """One certificate of a chain, with its mark and whose it is."""
 
     certificate: Certificate
     mark: bytes
+    node: NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class _Act:
-    """A statement on membership whose author's chain holds. ``chain``: the author's own certificate first."""
+    """A statement on membership whose author's chain holds.
+
+    ``chain``: the author's own certificate first; ``speakers``: whose certificates it has; ``shows``: the acting admins
+    that there are by it, with how many certificates lie between them and the founder.
+    """
 
     author: NodeId
     subject: NodeId
     mark: bytes
     chain: tuple[Link, ...]
+    speakers: frozenset[NodeId]
+    shows: tuple[_Seniority, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +123,22 @@ def links_of(chain: bytes) -> tuple[Link, ...]:
 @lru_cache(maxsize=CHAINS_CACHED_MAX)
 def _links(chain: bytes) -> tuple[Link, ...]:
     signed = CHAIN_CODEC.decode(chain, "chain")
-    return tuple(Link(CERTIFICATE_CODEC.decode(each.body, "chain"), certificate_mark(each.body)) for each in signed)
+    return tuple(_link(each.body, "chain") for each in signed)
+
+
+def _link(body: bytes, source: str) -> Link:
+    certificate = CERTIFICATE_CODEC.decode(body, source)
+    return Link(certificate, certificate_mark(body), certificate.node)
 
 
 def _refusal(chain: tuple[Link, ...], expelled: Mapping[NodeId, Expulsion], acts_known: frozenset[bytes]) -> str | None:
     """``acts_known``: acts of the bearer in whose name it speaks here; one of them may be known to its expellers."""
-    bearer = chain[0].certificate.node
+    bearer = chain[0].node
     if bearer in expelled and not acts_known & expelled[bearer].known:
         return "expelled from the mesh"
     for below, link in pairwise(chain):
-        issuer = link.certificate.node
-        if issuer in expelled and issuer != below.certificate.node and below.mark not in expelled[issuer].known:
+        issuer = link.node
+        if issuer in expelled and issuer != below.node and below.mark not in expelled[issuer].known:
             return "certificate by an expelled admin"
     return None
 
@@ -136,94 +150,118 @@ def judge(mesh: MeshId, admissions: Iterable[Held], votes: Iterable[Held]) -> St
     court = _Court(admitted, voted)
     court.decide()
     by_subject: dict[NodeId, list[Admitted]] = {}
-    for act in admitted:
-        if court.counts(act):
-            by_subject.setdefault(act.subject, []).append(act)
+    for act in court.admitted:
+        by_subject.setdefault(act.subject, []).append(act)
     return Standing(
         mesh,
         court.expelled,
         tuple(voted),
         {subject: tuple(acts) for subject, acts in by_subject.items()},
-        tuple(node for _, node in sorted(court.admins().values())),
+        tuple(node for _, node in sorted((depth, node) for node, depth in court.admins.items())),
     )
 
 
+_Due = tuple[bool, tuple[_Seniority, ...], NodeId]
+"""An expulsion that is due, in the order in which they take effect: is it of no admin, its voters' seniority, whom."""
+
+
 class _Court:
-    """Decides on expulsions one after another (see the module's docstring)."""
+    """Decides on expulsions one after another (see the module's docstring).
+
+    An expulsion makes acts void and never brings one back. So after each only that is looked at again which can have
+    changed: everything if the expelled one was an admin or spoke, which is rare; else the votes against admins, which
+    may have said that the mesh is small.
+
+    ``admitted``: the admissions that count. ``admins``: everybody known to be an admin and not expelled, with the least
+    number of certificates up to the founder. The recovery key is none: it is no one.
+    """
 
     def __init__(self, admitted: list[Admitted], voted: list[Voted]) -> None:
-        self._admitted = admitted
-        self._voted = voted
+        self.admitted = [act for act in admitted if act.chain[0].certificate.is_admin]
+        self._voted = [vote for vote in voted if vote.chain[0].certificate.is_admin]
+        self._resigning = {vote.author: vote for vote in voted if vote.author == vote.subject}
         self.expelled: dict[NodeId, Expulsion] = {}
+        self._count()
 
     def decide(self) -> None:
         """Find every effective expulsion."""
-        if not self._voted:
-            return
-        targets = sorted({vote.subject for vote in self._voted})
+        heap: list[_Due] = []
+        due: dict[NodeId, _Due | None] = {}
+        changed: Iterable[NodeId] = self._undecided()
         while True:
-            admins = self.admins()
-            due = [found for target in targets if (found := self._due(target, admins)) is not None]
-            if not due:
+            for target in changed:
+                due[target] = found = self._due(target)
+                if found is not None:
+                    heappush(heap, found)
+            while heap and heap[0] is not due[heap[0][-1]]:
+                heappop(heap)
+            if not heap:
                 return
-            # Admins first, for the votes of those that go do not count against ordinary members either.
-            _, target, votes = min(due, key=lambda each: (each[1] not in admins, each[0], each[1]))
-            known = frozenset(mark for vote in votes for mark in vote.vote.known)
-            reason = next((vote.vote.reason for vote in votes if vote.vote.reason), "")
-            self.expelled[target] = Expulsion(tuple(vote.author for vote in votes), known, reason)
+            _, _, target = heappop(heap)
+            due[target] = None
+            changed = self._expel(target)
 
-    def counts(self, act: _Act) -> bool:
-        """Whether an act is one of an admin, and not void."""
-        if not act.chain[0].certificate.is_admin:
-            return False
-        if not self.expelled:
-            return True
+    def _expel(self, target: NodeId) -> Iterable[NodeId]:
+        """Whose votes may suffice now, or not any more."""
+        votes = [vote for _, vote in self._resigned(target) or _ranked(self._against[target])]
+        known = frozenset(mark for vote in votes for mark in vote.vote.known)
+        reason = next((vote.vote.reason for vote in votes if vote.vote.reason), "")
+        self.expelled[target] = Expulsion(tuple(vote.author for vote in votes), known, reason)
+        if target not in self.admins and target not in self._speakers:
+            return [admin for admin in self.admins if admin in self._against]
+        before = self._undecided()
+        self.admitted = [act for act in self.admitted if target not in act.speakers or self._counts(act)]
+        self._voted = [vote for vote in self._voted if target not in vote.speakers or self._counts(vote)]
+        self._count()
+        return before
+
+    def _undecided(self) -> list[NodeId]:
+        return [node for node in {**self._against, **self._resigning} if node not in self.expelled]
+
+    def _count(self) -> None:
+        """Everything that follows from which acts count."""
+        self.admins: dict[NodeId, int] = {}
+        for act in (*self.admitted, *self._voted):
+            for depth, node in act.shows:
+                if depth < self.admins.get(node, CHAIN_MAX + 1):
+                    self.admins[node] = depth
+        for node in self.expelled:
+            self.admins.pop(node, None)
+        # Those who resign matter as little as anybody else who is expelled, those who admitted them do.
+        speakers = {act.speakers for act in (*self.admitted, *self._voted)}
+        speakers |= {vote.speakers - {vote.author} for vote in self._resigning.values()}
+        self._speakers = frozenset[NodeId]().union(*speakers)
+        self._against: dict[NodeId, list[Voted]] = {}
+        for vote in self._voted:
+            if vote.author != vote.subject and vote.subject not in self.expelled:
+                self._against.setdefault(vote.subject, []).append(vote)
+        self._refuting: dict[int, frozenset[NodeId]] = {}
+
+    def _counts(self, act: _Act) -> bool:
+        """Whether an act of an admin is not void."""
         return _refusal(act.chain, self.expelled, frozenset((act.mark, *_certified(act)))) is None
 
-    def admins(self) -> dict[NodeId, _Seniority]:
-        """Everybody known to be an admin and not expelled, with seniority. The recovery key is none: it is no one."""
-        found: dict[NodeId, _Seniority] = {}
-
-        def note(link: Link, depth: int) -> None:
-            node = link.certificate.node
-            if node not in self.expelled and _is_acting_admin(link.certificate):
-                found[node] = min(found.get(node, (depth, node)), (depth, node))
-
-        for act in (*self._admitted, *self._voted):
-            if not self.counts(act):
-                continue
-            for position, link in enumerate(act.chain):
-                note(link, len(act.chain) - 1 - position)
-            if isinstance(act, Admitted):
-                note(act.link, len(act.chain))
-        return found
-
-    def _due(
-        self, target: NodeId, admins: Mapping[NodeId, _Seniority]
-    ) -> tuple[tuple[_Seniority, ...], NodeId, list[Voted]] | None:
-        """The expulsion of ``target``, if it is due: its voters' seniority, itself, the votes."""
-        if target in self.expelled:
-            return None
-        resigned = self._resigned(target, admins)
-        if resigned is not None:
-            return ((len(resigned.chain) - 1, target),), target, [resigned]
-        votes = [vote for vote in self._voted if vote.subject == target and vote.author != target and self.counts(vote)]
-        ranked = sorted(((len(vote.chain) - 1, vote.author), vote) for vote in _newest(votes))
-        needed = self._needed(target, votes, admins)
+    def _due(self, target: NodeId) -> _Due | None:
+        """The expulsion of ``target``, if it is due."""
+        votes = self._against.get(target, [])
+        resigned = self._resigned(target)
+        ranked, needed = (resigned, 1) if resigned else (_ranked(votes), self._needed(target, votes))
         if len(ranked) < needed:
             return None
-        return tuple(rank for rank, _ in ranked[:needed]), target, [vote for _, vote in ranked]
+        # Admins first, for the votes of those that go do not count against ordinary members either.
+        return target not in self.admins, tuple(rank for rank, _ in ranked[:needed]), target
 
-    def _resigned(self, target: NodeId, admins: Mapping[NodeId, _Seniority]) -> Voted | None:
-        if target in admins and len(admins) == 1:
-            return None
-        own = (vote for vote in self._voted if vote.author == vote.subject == target)
-        return next((vote for vote in own if _refusal(vote.chain, self.expelled, frozenset()) is None), None)
+    def _resigned(self, target: NodeId) -> list[tuple[_Seniority, Voted]]:
+        """The target's own vote, if it has one that takes effect."""
+        own = self._resigning.get(target)
+        if own is None or (target in self.admins and len(self.admins) == 1):
+            return []
+        return _ranked([own]) if _refusal(own.chain, self.expelled, frozenset()) is None else []
 
-    def _needed(self, target: NodeId, votes: list[Voted], admins: Mapping[NodeId, _Seniority]) -> int:
-        if target not in admins:
+    def _needed(self, target: NodeId, votes: list[Voted]) -> int:
+        if target not in self.admins:
             return 1
-        if len(admins) == 1:
+        if len(self.admins) == 1:
             return len(votes) + 1  # the last admin stays, whoever votes
         return 1 if any(self._says_small(vote) for vote in votes) else VOTES_NEEDED_FOR_ADMIN
 
@@ -232,24 +270,33 @@ class _Court:
         members = vote.vote.members
         if vote.author not in members or vote.subject not in members:
             return False
-        return not any(
-            act.subject not in members
-            and act.subject not in self.expelled
-            and vote.mark not in act.cites
-            and not act.link.certificate.capabilities & CAPABILITY_RECOVERY
-            for act in self._admitted
-            if self.counts(act)
-        ) and all(
-            link.certificate.node in (*members, *self.expelled) for link in vote.chain if link.certificate.founding
+        refuting = self._refuting.get(id(vote))
+        if refuting is None:
+            refuting = self._refuting[id(vote)] = frozenset(
+                act.subject
+                for act in self.admitted
+                if act.subject not in members
+                and vote.mark not in act.cites
+                and not act.link.certificate.capabilities & CAPABILITY_RECOVERY
+            )
+        return refuting <= self.expelled.keys() and all(
+            link.node in members or link.node in self.expelled for link in vote.chain if link.certificate.founding
         )
 
 
-def _newest(votes: list[Voted]) -> list[Voted]:
-    return list({vote.author: vote for vote in votes}.values())
+def _ranked(votes: list[Voted]) -> list[tuple[_Seniority, Voted]]:
+    """The newest vote of each author, the most senior first."""
+    newest = {vote.author: vote for vote in votes}.values()
+    return sorted((((len(vote.chain) - 1, vote.author), vote) for vote in newest), key=lambda each: each[0])
 
 
-def _is_acting_admin(certificate: Certificate) -> bool:
-    return certificate.is_admin and not certificate.capabilities & CAPABILITY_RECOVERY
+def _shows(chain: tuple[Link, ...]) -> tuple[_Seniority, ...]:
+    above = range(len(chain) - 1, -1, -1)
+    return tuple((depth, link.node) for depth, link in zip(above, chain, strict=True) if _is_acting_admin(link))
+
+
+def _is_acting_admin(link: Link) -> bool:
+    return link.certificate.is_admin and not link.certificate.capabilities & CAPABILITY_RECOVERY
 
 
 def _certified(act: _Act) -> tuple[bytes, ...]:
@@ -267,13 +314,13 @@ def _admitted(each: Held, mesh: MeshId) -> Admitted | None:
     try:
         chain = _author_chain(each, mesh)
         act: Admission = ADMISSION_CODEC.decode(each.body, "admission")
-        certificate = CERTIFICATE_CODEC.decode(act.certificate.body, "admission")
+        link = _link(act.certificate.body, "admission")
     except RemoteProtocolError:
         return None
-    if certificate.node != each.key.subject or certificate.mesh != mesh:
+    if link.node != each.key.subject or link.certificate.mesh != mesh:
         return None
-    link = Link(certificate, certificate_mark(act.certificate.body))
-    return Admitted(each.key.author, certificate.node, each.mark, chain, link, frozenset(act.cites), act.succeeds)
+    speakers, shows, cites = frozenset(above.node for above in chain), _shows((link, *chain)), frozenset(act.cites)
+    return Admitted(each.key.author, link.node, each.mark, chain, speakers, shows, link, cites, act.succeeds)
 
 
 @lru_cache(maxsize=ACTS_CACHED_MAX)
@@ -285,4 +332,5 @@ def _voted(each: Held, mesh: MeshId) -> Voted | None:
         return None
     if len(each.key.subject) != len(each.key.author):
         return None
-    return Voted(each.key.author, NodeId(each.key.subject), each.mark, chain, vote)
+    speakers = frozenset(link.node for link in chain)
+    return Voted(each.key.author, NodeId(each.key.subject), each.mark, chain, speakers, _shows(chain), vote)
