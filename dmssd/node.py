@@ -42,6 +42,7 @@ from dmssd.roles.tp import AckReceived, ProcessorConfig, ProcessorConfigured, To
 from dmssd.rules import traffic
 from dmssd.rules.addresses import claim_config, heard, stated
 from dmssd.rules.authority import is_admin
+from dmssd.rules.doubles import Doubles
 from dmssd.rules.meeting import Meetings
 from dmssd.rules.names import Names
 from dmssd.rules.paths import Paths
@@ -156,6 +157,7 @@ class Node:
         self.measured = Measured(self.adjacencies.neighbours)
         self.paths = Paths()
         self.meetings = Meetings(me, mesh)
+        self.doubles = Doubles()
         self.links: dict[int, LinkUp] = {}
         self.certified: RecentTable[NodeId, str] = RecentTable(PEERS_MAX)  # for rules: what certificates say
         self.names = Names(me, settings.name, self.certified)  # for people: greetings and LSAs are believed here
@@ -647,6 +649,7 @@ class Node:
             self._send_on_link(action.neighbour, path, Channel.FLOOD, action.payload)
 
     def _on_lsdb_changed(self, action: linkstate.LsdbChanged, now: Instant) -> None:
+        self.doubles.moved(action.origins, self.linkstate.lsdb)
         self._lsdb_moved = True
 
     def _on_forward(self, action: control.Forward, now: Instant) -> None:

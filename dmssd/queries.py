@@ -10,6 +10,7 @@ from typing import Any
 
 from dmssd.node import Node
 from dmssd.rules.conflicts import address_conflicts
+from dmssd.rules.doubles import NEXT_STEP, told
 from dmssd.rules.finding import find_node, name_of
 from dmssd.rules.membership import expulsion_reasons
 from dmssd.rules.mtu import mtu_reasons
@@ -410,16 +411,31 @@ def _twins(secure: SecureNode, now: Instant) -> list[str]:
     """Identities that are on two machines."""
     node, twins = secure.node, secure.sessions.twins
 
+    def named(who: NodeId) -> str:
+        return name_of(node, who)
+
     def place(source: str) -> str:
         address, _, link = source.partition("%")
         return f"{address} on {interface(node, int(link))}" if link.isdigit() else f"through {address}"
 
-    next_step = "next: stop one of the two, remove its state directory there, and have it join anew"
-    ours = twins.ours(now)
-    lines = [] if ours is None else [f"another machine, {place(ours)}, runs with this node's identity; {next_step}"]
+    ours, lines = twins.ours(now), []
+    theirs = node.linkstate.twin(now)
+    if ours is not None:
+        lines.append(f"another machine, {place(ours)}, runs with this node's identity; {NEXT_STEP}")
+    elif theirs is not None:
+        here, there = told(node.linkstate.mine, named), told(theirs, named)
+        lines.append(f"two machines run with this node's identity: this one, {here}, and one {there}; {NEXT_STEP}")
+    met = {who: places for who, places in twins.others(now) if all("%" in each for each in places)}
+    shown = {node.me}
+    for who, latest, other in node.doubles.places():
+        if who not in (*shown, *met) and other is not None:
+            shown.add(who)
+            places = " and one ".join(sorted((told(latest, named), told(other, named))))
+            lines.append(f"two machines run with the identity of {named(who)}: one {places}; {NEXT_STEP}")
     return lines + [
-        f"two machines run with the identity of {name_of(node, who)}: {place(one)} and {place(other)}; {next_step}"
+        f"two machines run with the identity of {named(who)}: {place(one)} and {place(other)}; {NEXT_STEP}"
         for who, (one, other) in twins.others(now)
+        if who not in shown
     ]
 
 

@@ -9,7 +9,8 @@ with growing waits until the neighbour has shown an equal digest, and from then 
 
 Sequence numbers never repeat (:class:`sansio.reserve.ReservedCounter`). An LSA of ours that comes back with a higher
 number, or with our number and another body, means that our state was lost or our identity cloned: we go above it, at
-a bounded rate, and say so.
+a bounded rate, and say so; where that goes on, our identity is on two machines, and our LSA says that
+(:mod:`routing.contest`).
 
 Deviations from OSPF (RFC 2328): no designated routers and no database exchange states, since digests make
 the exchange idempotent; the remaining lifetime travels with each LSA and is never raised (DESIGN 3), instead of an
@@ -23,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
+from routing.contest import Contest
 from routing.flood import (
     CLAIMS_MAX,
     FIRST_ORIGIN,
@@ -44,6 +46,7 @@ from routing.flood import (
 )
 from routing.lsa import (
     ADJACENCIES_MAX,
+    FLAG_CONTESTED,
     FLAG_DRAINING,
     LSA_CODEC,
     METRIC_MAX,
@@ -269,6 +272,8 @@ class LinkState:
         self._peers: dict[NodeId, _Peer] = {}
         self._timers: Deadlines[_Timer] = Deadlines()
         self._contests: TokenBucket[NodeId] = TokenBucket(1.0, 5.0, 1)
+        self._contest = Contest()
+        self._contested = False
         self._stale = True  # our LSA may no longer say what is the case
         self._renew = True  # ... or needs a higher number though it does
         self._floor = 0
@@ -309,6 +314,10 @@ class LinkState:
     def everything(self, now: Instant) -> list[bytes]:
         """The whole database as flood payloads: what a successor on this machine is to begin with."""
         return pack(self._lsdb.between(FIRST_ORIGIN, LAST_ORIGIN), self._config.lifetime, now)
+
+    def twin(self, now: Instant) -> Lsa | None:
+        """What another machine with our identity said last, where there is one."""
+        return self._contest.other(now)
 
     @property
     def digest(self) -> bytes:
@@ -426,7 +435,7 @@ class LinkState:
             Adjacency(neighbour, link, remote_link, self._advertised(neighbour, link, metric))
             for (neighbour, link, remote_link), metric in self._adjacent.items()
         )
-        flags = FLAG_DRAINING if self._draining else 0
+        flags = (FLAG_DRAINING if self._draining else 0) | (FLAG_CONTESTED if self._contested else 0)
         return Lsa(
             self._me,
             sequence,
@@ -514,12 +523,21 @@ class LinkState:
         if lsa.sequence >= SEQUENCE_MAX:
             return
         intake.receipts.append(Receipt(lsa.origin, lsa.sequence))
+        self._contest.outbid(lsa, self._mine.sequence, now)
+        self._judge_contest(now)
         self._floor = max(self._floor, lsa.sequence)
         self._renew = True
         if self._contests.admit(self._me, now):
             self._stale = True
         elif ("originate", self._me) not in self._timers:
             self._timers.set(("originate", self._me), after(now, Duration(1 * SECOND)))
+
+    def _judge_contest(self, now: Instant) -> None:
+        contested = self._contest.other(now) is not None
+        if contested != self._contested:
+            self._contested, self._stale = contested, True
+        if contested and self._contest.shown_until is not None:
+            self._timers.set(("contest", self._me), self._contest.shown_until)
 
     # What comes in
 
@@ -728,6 +746,8 @@ class LinkState:
                     self._stale = self._renew = True
                 case "outbox":
                     self._touched[node] = None
+                case "contest":
+                    self._judge_contest(now)
                 case "sync":
                     actions += self._on_sync_due(node, now)
                 case _:

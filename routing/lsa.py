@@ -6,7 +6,8 @@
     name         | the node's name, for people
     adjacencies  | one per usable link: neighbour, link, remote_link, metric
     prefixes     | what is reachable at this node, address and length
-    flags        | bit set: 1 the node is draining, for people (its metrics say it to everyone who computes)
+    flags        | bit set: 1 the node is draining, for people (its metrics say it to everyone who computes); 2 its
+                 | identity is on two machines, for people (:mod:`routing.contest`)
     protocol     | the highest protocol that the origin speaks (:mod:`sansio.protocol`); 0.1.0 leaves it out
     attachments  | its links that are segments: link, own address there, seniority as speaker (:mod:`routing.segments`)
     gateway      | preference of the default routes among ``prefixes``, 1..255, the greater the better; 0: none stated
@@ -33,6 +34,7 @@ PREFIXES_MAX = 64
 ATTACHMENTS_MAX = 64
 PREFERENCE_MAX = 255
 FLAG_DRAINING = 1
+FLAG_CONTESTED = 2
 
 LinkNumber = NewType("LinkNumber", int)
 """A node's own number for one of its links: the kernel's interface index."""
@@ -121,6 +123,11 @@ class Lsa(msgspec.Struct, **WIRE):
     def draining(self) -> bool:
         """Whether the node has asked to be spared traffic that others can carry."""
         return bool(self.flags & FLAG_DRAINING)
+
+    @property
+    def contested(self) -> bool:
+        """Whether the node has found that another machine has its identity."""
+        return bool(self.flags & FLAG_CONTESTED)
 
 
 class SignedLsa(msgspec.Struct, **WIRE):

@@ -5,8 +5,9 @@
 - :class:`FalseDeaths`: nobody is held dead who was running, reachable and undisturbed for longer than a grace.
 - :class:`Forwarding`: no packet loops, and none is lost between connected machines, for longer than a bound.
 
-*At rest* (:func:`unrest`), once faults have healed: databases equal, forwarding tables equal to naive Bellman-Ford on
-the true topology, everyone alive in everyone's view, test packets of several flows arriving on shortest paths.
+*At rest* (:func:`unrest`), once faults have healed: databases equal and nobody taken for two machines, forwarding
+tables equal to naive Bellman-Ford on the true topology, everyone alive in everyone's view, test packets of several
+flows arriving on shortest paths.
 
 A machine whose daemon is away or held keeps forwarding by what it last knew (DESIGN 7, fail static). That is promised,
 and so is not held against the others: where the true shortest paths lead over such a machine, nothing is judged. Its
@@ -272,6 +273,8 @@ def _databases(present: list[Machine], views: Views) -> list[str]:
                 texts.append(f"{holder} has no LSA of {origin}")
             elif own is not None and held != own:
                 texts.append(f"{holder} has {_summary(held)} of {origin}, which says {_summary(own)}")
+            if held is not None and held.contested:
+                texts.append(f"{holder} is told that the identity of {origin} is on two machines")
     return texts
 
 
