@@ -60,6 +60,10 @@ class Suspicion:
         """Whether ``node`` is among the suspectors counted."""
         return node in self._suspectors
 
+    def is_late(self, now: Instant) -> bool:
+        """Whether it has outlasted the shortest, in which others have confirmed a real one or it has been refuted."""
+        return now >= self.started + self._shortest
+
     def hurry(self) -> None:
         """Bring it to its shortest: somebody already holds the verdict."""
         self._hurried = True

@@ -19,7 +19,8 @@ Deviations, each with its reason:
   down (memberlist tempers what push-pull brings, not what gossip brings). Cost: what the suspicion took to arrive.
 - The direct ping is sent again when relays are asked (memberlist tries TCP there): one datagram, and a lost one no
   longer decides.
-- A suspector pings its suspect again each period, so that the suspicion reaches it even where gossip is lost.
+- A suspector pings its suspect again each period, so that the suspicion reaches it even where gossip is lost; and so
+  does whoever has only heard of it, once it has outlasted the shortest: then the refutation is what was lost.
 - News goes out every ``gossip_interval`` while there is any, not only on probes: the number of copies is the same,
   they only leave sooner. At rest nothing is sent but probes.
 - A core that was not run for more than a period (a stopped process, a suspended machine) lets no time pass for the
@@ -138,7 +139,7 @@ PROBES_MAX = 32
 """Probes on their way at one time. When full, a period passes without a new one."""
 
 SUSPECT_PINGS_MAX = 4
-"""Suspects of ours that are pinged again in one period, chosen at random."""
+"""Suspects that are pinged again in one period, chosen at random."""
 
 SYNCS_MAX = 4
 """Push-pulls of ours without an answer at one time. When full, a newly met member waits for the periodic one."""
@@ -429,8 +430,9 @@ class Swim:
 
     def _on_period(self, now: Instant) -> list[SwimAction]:
         self._timers.set(PeriodDue(), after(now, Duration(self._config.period * self._health.factor)))
-        mine = [node for node, suspicion in self._suspicions.items() if suspicion.held_by(self._me)]
-        again = self._sample(mine, SUSPECT_PINGS_MAX)
+        running = self._suspicions.items()
+        asked = [node for node, suspicion in running if suspicion.held_by(self._me) or suspicion.is_late(now)]
+        again = self._sample(asked, SUSPECT_PINGS_MAX)
         actions: list[SwimAction] = [self._ping(node, self._new_sequence()) for node in again]
         target = self._order.next()
         if target is not None and len(self._probes) < PROBES_MAX:

@@ -22,6 +22,7 @@ from gossip.messages import (
     SyncRequest,
     Update,
 )
+from gossip.suspicion import bounds
 from gossip.swim import (
     Configured,
     Datagram,
@@ -834,6 +835,24 @@ def test_a_suspector_tells_its_suspect_again_each_period() -> None:
             if to != A and isinstance(ping, Ping):
                 bench.hear(to, Ack(0, ping.sequence, ()))
     assert told >= 3
+
+
+def test_whoever_has_only_heard_of_a_suspicion_asks_the_suspect_once_it_outlasts_the_shortest() -> None:
+    bench = Bench()
+    members = [A, B, C, D, E, *(identity(10 + number) for number in range(30))]
+    bench.meet(*members)
+    bench.gossip(B, suspected(bench, A))
+    start, told = bench.now, []
+    while bench.now < start + 4 * round(CONFIG.suspicion_scale * PERIOD):
+        for to, ping in sent(bench.wake(), Ping):
+            told += [bench.now - start] if to == A else []
+            if to != A and isinstance(ping, Ping):
+                bench.hear(to, Ack(0, ping.sequence, ()))
+    shortest = bounds(len(members) + 1, CONFIG)[0]
+    late = [at for at in told if at >= shortest]
+    assert len(told) - len(late) <= 1, "before that it has its turn as anybody else"
+    assert late[0] <= shortest + 2 * PERIOD
+    assert len(late) >= 5
 
 
 def test_a_core_that_was_not_run_lets_no_time_pass_for_its_probes() -> None:
