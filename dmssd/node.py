@@ -476,6 +476,9 @@ class Node:
             paired = adjacency.Paired(action.node, action.link, action.address)
             self._pending += self.adjacencies.handle(paired, now)
 
+    def _on_unmet(self, action: segments.Unmet, now: Instant) -> None:
+        self._pending += self.discovery.handle(discovery.Unpaired(action.link, action.address), now)
+
     def _on_rank_set(self, action: segments.RankSet, now: Instant) -> None:
         self._pending += self.adjacencies.handle(adjacency.RankSet(action.link, action.rank), now)
         self._out.append(Notice("segment.speaker", {"interface": self._interface(action.link), "rank": action.rank}))
@@ -584,6 +587,7 @@ class Node:
             adjacency.NeighbourForgotten: self._on_neighbour_forgotten,
             NeighbourSpeaks: self._on_neighbour_speaks,
             segments.PairWanted: self._on_pair_wanted,
+            segments.Unmet: self._on_unmet,
             segments.RankSet: self._on_rank_set,
             segments.Spared: self._on_spared,
             segments.AttachmentsSet: self._on_attachments,

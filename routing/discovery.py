@@ -4,13 +4,14 @@ Theory of operation: a greeting is multicast on a link as soon as it is up, a fe
 slowly, and slower still once somebody there has a session with us. It is unauthenticated, so it carries only what a
 stranger may know, and nothing is believed for it: a greeter is reported as seen, and whoever wants more makes a
 session. A node that has just come up says so (``seeking``): it is answered at once by unicast, also by nodes that
-have known it for long, so that a restart costs one round trip and not one slow interval.
+have known it for long, so that a restart costs one round trip and not one slow interval. It goes on seeking as long as
+somebody of its mesh has greeted with whom it has no session yet: who was known before does not begin one by itself.
 
     greeting field | meaning
     node           | NodeId of the greeter
     name           | its name, for people, 64 characters at most
     mesh           | MeshId of its mesh
-    seeking        | the greeter knows nobody here yet: please answer
+    seeking        | the greeter has just come, and does not know everybody here yet: please answer
 
 Since anybody on the wire can make greetings, all tables are bounded by eviction of the oldest, and both answers and
 reports are limited per link.
@@ -247,10 +248,17 @@ class Discovery:
             paired = self._is_paired(link)
             interval = self._config.paired_interval if paired else self._config.alone_interval
         self._timers.set(link, after(now, jittered(self._rng, interval)))
-        return SendGreeting(link, None, self._payload(seeking=not self._is_paired(link)))
+        seeking = not self._is_paired(link) or (fast and self._is_wanting(link))
+        return SendGreeting(link, None, self._payload(seeking=seeking))
 
     def _is_paired(self, link: LinkNumber) -> bool:
         return any(key[0] == link for key in self._paired)
+
+    def _is_wanting(self, link: LinkNumber) -> bool:
+        return any(
+            key[0] == link and key not in self._paired and greeting.mesh == self._mesh
+            for key, greeting in self._seen.items()
+        )
 
     def _payload(self, *, seeking: bool) -> bytes:
         return GREETING_CODEC.encode(Greeting(self._me, self._name, self._mesh, seeking))

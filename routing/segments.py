@@ -115,6 +115,15 @@ class PairWanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Unmet:
+    """Say again when this node is heard there: it was on our segment, and is not any more."""
+
+    node: NodeId
+    link: LinkNumber
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Spared:
     """On this link exactly these nodes need no adjacency with us."""
 
@@ -146,7 +155,7 @@ class GatewaysSet:
 
 _Judged = NeighbourUp | NeighbourDown | NeighbourRestarting | NeighbourSpeaks
 SegmentsEvent = LinkUp | LinkDown | Met | Forgotten | Succeeded | _Judged | LsdbMoved | Wake
-SegmentsAction = PairWanted | Spared | RankSet | AttachmentsSet | GatewaysSet
+SegmentsAction = PairWanted | Unmet | Spared | RankSet | AttachmentsSet | GatewaysSet
 
 _Place = tuple[NodeId, str]
 
@@ -202,6 +211,7 @@ class Segments:
         self._timers: Deadlines[LinkNumber] = Deadlines()
         self._attachments: tuple[Attachment, ...] = ()
         self._gateways: dict[tuple[NodeId, LinkNumber], str] = {}
+        self._unmet: list[Unmet] = []
 
     def handle(self, event: SegmentsEvent, now: Instant) -> list[SegmentsAction]:
         """React to one event."""
@@ -209,6 +219,8 @@ class Segments:
         actions: list[SegmentsAction] = []
         for link in concerned:
             actions += self._judge(link, now)
+        actions += self._unmet
+        self._unmet = []
         return actions + self._told(now)
 
     def deadline(self) -> Instant | None:
@@ -353,10 +365,11 @@ class Segments:
             port.node: ranks[port] for segment in mine for port in segment.speakers if port.node != self._me
         }
         if mine:
-            # Who falls off a segment that we are still on is gone: it is met again when it speaks again.
+            # Who falls off a segment that we are still on is gone: it is met again when it is heard again.
             gone = before.keys() - link.beside.keys() - link.adjacent
             for key in [key for key in self._met if key[0] == link.number and key[1] in gone]:
                 del self._met[key]
+                self._unmet.append(Unmet(key[1], link.number, key[2]))
         own = self._lsdb.get(self._me)
         for attachment in own.attachments if own is not None and not link.ranked else ():
             if attachment.link == link.number and attachment.speaks:

@@ -160,3 +160,40 @@ def test_with_one_node_of_protocol_1_all_pairs_are_adjacent_and_changing_over_lo
         assert watch(world, world.machines, Duration(8 * SECOND)) == 0
         assert sorted(len(node(machine).linkstate.mine.adjacencies) for machine in world.machines) == adjacencies
         assert not unrest(world, mesh.VIEWS)
+
+
+def test_a_member_that_restarts_is_adjacent_to_both_speakers_again_at_once():
+    """Its neighbours have known it for long and do not begin a session; nor may it wait for their next greeting."""
+    for seed in range(1, 5):
+        world = settled("segment:6", seed)
+        both = speakers(world, world.machines[0])
+        member = min((machine for machine in world.machines if machine not in both), key=lambda machine: machine.node)
+        world.stop_daemon(member)
+        world.run_for(Duration(2 * SECOND))
+        world.start(member)
+        world.run_for(Duration(SECOND))
+        beside = {adjacency.neighbour for adjacency in node(member).linkstate.mine.adjacencies}
+        assert beside >= {speaker.node for speaker in both}
+
+
+def test_two_members_that_were_cut_off_one_after_the_other_pair_when_the_segment_ends():
+    """Each has forgotten where it met the other, and there is a session: that must not keep them from meeting again."""
+    installed = []
+    world = mesh.build(1, shapes.parse("segment:6", 1), mesh.MeshOptions(plant=older("n5", installed)))
+    for machine in world.machines:
+        world.start(machine)
+    world.run_for(Duration(5 * SECOND))
+    spoken = {speaker.number for speaker in speakers(world, world.machines[0])}
+    for cable in [cable for cable in world.network.cables if cable.ends[0][0] not in spoken][:2]:
+        for count, length in ((1, 1500 * MILLISECOND), (-1, 3 * SECOND)):
+            world.drop(cable, 0, count)
+            world.drop(cable, 1, count)
+            world.run_for(Duration(length))
+    world.run_for(Duration(10 * SECOND))
+    assert sorted(len(node(machine).linkstate.mine.adjacencies) for machine in world.machines) == [2] * 4 + [5] * 2
+    installed.append("n5")
+    world.stop_daemon(world.machines[5])
+    world.start(world.machines[5])
+    world.run_for(Duration(10 * SECOND))
+    assert {len(node(machine).linkstate.mine.adjacencies) for machine in world.machines} == {5}
+    assert not unrest(world, mesh.VIEWS)

@@ -88,6 +88,34 @@ def test_a_paired_link_is_greeted_each_five_seconds_and_seeks_nobody() -> None:
     assert not GREETING_CODEC.decode(slow.payload, "").seeking
 
 
+@pytest.mark.parametrize(("mesh", "sought"), [(MESH, True), (ELSEWHERE, False)])
+def test_who_has_just_come_goes_on_seeking_until_it_has_met_all_of_its_mesh_that_it_hears(
+    mesh: MeshId, sought: bool
+) -> None:
+    discovery = on_link()
+    discovery.handle(Paired(LINK, THERE), T0)
+    discovery.handle(GreetingReceived(LINK, "fe80::3", greeting(node=OTHER, mesh=mesh).payload), T0)
+    assert is_seeking(discovery) is sought
+    discovery.handle(Paired(LINK, "fe80::3"), T0)
+    assert not is_seeking(discovery)
+
+
+def test_who_has_been_there_for_long_seeks_nobody_more_than_it_has() -> None:
+    discovery = on_link()
+    discovery.handle(Paired(LINK, THERE), T0)
+    discovery.handle(GreetingReceived(LINK, "fe80::3", greeting(node=OTHER).payload), T0)
+    multicasts(discovery, T0, Duration(10 * SECOND))
+    assert not is_seeking(discovery)
+
+
+def is_seeking(discovery: Discovery) -> bool:
+    deadline = discovery.deadline()
+    assert deadline is not None
+    [greeted] = discovery.handle(Wake(), deadline)
+    assert isinstance(greeted, SendGreeting)
+    return GREETING_CODEC.decode(greeted.payload, "").seeking
+
+
 def test_an_unpaired_link_is_greeted_again_soon() -> None:
     discovery = on_link()
     discovery.handle(Paired(LINK, THERE), T0)

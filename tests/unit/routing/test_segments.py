@@ -23,6 +23,7 @@ from routing.segments import (
     Segments,
     SegmentsConfig,
     Spared,
+    Unmet,
 )
 from sansio.core import Wake
 from sansio.ids import NodeId
@@ -240,7 +241,7 @@ def test_who_comes_to_speak_pairs_with_all_on_the_segment_known_or_not():
 def test_who_has_fallen_off_the_segment_is_not_paired_until_met_again():
     bench = member(E)
     bench.meet(F)
-    bench.moved(lan({B: 1, D: 2}, (A, B, C, D, E)))
+    assert of(bench.moved(lan({B: 1, D: 2}, (A, B, C, D, E))), Unmet) == [Unmet(F, LAN, address(F))]
     assert wanted(bench.wait(10 * SECOND)) == []
     assert wanted(bench.meet(F) + bench.wait(10 * SECOND)) == [F]
 
