@@ -43,10 +43,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """How to read a daemon's opinions: SWIM states by member, and its link-state database."""
+    """How to read a daemon's opinions: SWIM states by member, its link-state database, a digest of all statements."""
 
     members: Callable[[Daemon], Mapping[NodeId, str]]
     lsdb: Callable[[Daemon], Mapping[NodeId, Lsa]]
+    statements: Callable[[Daemon], bytes] = lambda daemon: b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,15 @@ class Bounds:
 
     ``death_grace`` covers a suspicion, its spreading and its refutation; ``loop`` and ``hole`` a detection, a flood and
     a plan, and for ``hole`` also finding a neighbour again; ``fresh``: how long after its start a daemon may still
-    forward by what it found in the kernel.
+    forward by what it found in the kernel. ``moving``: how long the world may be on the move at the very end, where
+    links are measured and may change at any time.
     """
 
     death_grace: Duration = Duration(15 * SECOND)
     loop: Duration = Duration(3 * SECOND)
     hole: Duration = Duration(8 * SECOND)
     fresh: Duration = Duration(9 * SECOND)
+    moving: Duration = Duration(0)
 
 
 class FalseDeaths:
@@ -114,7 +117,7 @@ class FalseDeaths:
         everyone = [machine.number for machine in world.machines]
         if any(cable.lossy for cable in world.network.cables):
             return everyone
-        running = [machine.number for machine in world.machines if machine.running]
+        running = [machine.number for machine in world.machines if machine.running and not machine.outside]
         parts = truth.components(truth.hops(world, running), running)
         return everyone if len(set(parts.values())) != 1 else [n for n in everyone if n not in parts]
 
@@ -133,7 +136,7 @@ class Forwarding:
         self._unfair: dict[tuple[int, int], Instant] = {}
         self._reported: set[tuple[int, Prefix]] = set()
         self._traced: tuple[int, int] = (-1, -1)
-        self._judged: tuple[int, frozenset[int]] | None = None
+        self._judged: tuple[int, frozenset[int], tuple[int, ...]] | None = None
         self._judgeable: set[tuple[int, int]] = set()
         self.worst_loop = Duration(0)
         self.worst_hole = Duration(0)
@@ -185,8 +188,9 @@ class Forwarding:
     def _judge_fairness(self) -> None:
         world = self._world
         stale = frozenset(machine.number for machine in world.machines if self._is_stale(machine))
-        if self._judged != (world.changes, stale):
-            self._judged = (world.changes, stale)
+        measured = tuple(self._world.metric(cable, 0) for cable in world.network.cables if not cable.metrics[0])
+        if self._judged != (world.changes, stale, measured):
+            self._judged = (world.changes, stale, measured)
             lossy = any(cable.lossy for cable in world.network.cables)
             fair = set() if lossy else self._fair_pairs(stale)
             for pair in fair - self._judgeable:
@@ -241,9 +245,12 @@ def trace_target(world: World, prefix: Prefix) -> int:
 
 def unrest(world: World, views: Views) -> list[Finding]:
     """Why the world is not at rest; empty when everything is as it should be."""
-    present = [machine for machine in world.machines if machine.daemon is not None]
-    texts = [("members", text) for text in _members(present, views)]
+    present = [machine for machine in world.machines if machine.daemon is not None and not machine.outside]
+    texts = [("operators", errand.text) for errand in world.errands if not errand.done]
+    texts += [("members", text) for text in _members(present, views)]
     texts += [("lsdb", text) for text in _databases(present, views)]
+    texts += [("outside", text) for text in _outsiders(world, present, views)]
+    texts += [("statements", text) for text in _statements(present, views)]
     if not texts:
         texts = [("fib", text) for text in _tables(world, present)]
     if not texts:
@@ -278,6 +285,25 @@ def _databases(present: list[Machine], views: Views) -> list[str]:
     return texts
 
 
+def _outsiders(world: World, present: list[Machine], views: Views) -> list[str]:
+    texts = []
+    for stranger in (machine for machine in world.machines if machine.outside):
+        for observer in present:
+            assert observer.daemon is not None
+            if stranger.node in views.lsdb(observer.daemon):
+                texts.append(f"{observer} has an LSA of {stranger}, which is no member")
+            if views.members(observer.daemon).get(stranger.node) in ("alive", "suspect"):
+                texts.append(f"{observer} holds {stranger} a member, which it is not")
+    return texts
+
+
+def _statements(present: list[Machine], views: Views) -> list[str]:
+    digests = {machine.name: views.statements(machine.daemon) for machine in present if machine.daemon is not None}
+    first = next(iter(digests), "")
+    differ = [name for name, digest in digests.items() if digest != digests[first]]
+    return [f"other statements than {first} hold {', '.join(differ)}"] if differ else []
+
+
 def _summary(lsa: Lsa) -> str:
     links = " ".join(f"{adjacency.link}:{adjacency.metric}" for adjacency in lsa.adjacencies)
     return f"sequence {lsa.sequence} [{links}]"
@@ -285,20 +311,22 @@ def _summary(lsa: Lsa) -> str:
 
 def _tables(world: World, present: list[Machine]) -> list[str]:
     texts = []
-    numbers = [machine.number for machine in present]
-    routes = truth.bellman_ford(truth.hops(world, numbers), numbers)
-    for machine in present:
-        for destination in present:
-            wanted = truth.gateways(routes.next_hops[destination.number].get(machine.number, ()))
-            for prefix in destination.prefixes:
-                held = frozenset(gateway for gateway, _ in machine.kernel.gateways(prefix))
-                if held != wanted:
-                    has, needs = _links(held), _links(wanted)
-                    texts.append(f"{machine} sends {prefix} ({destination}) by [{has}], Bellman-Ford by [{needs}]")
-        known = {prefix for destination in present for prefix in destination.prefixes}
-        extra = sorted(str(prefix) for prefix in machine.kernel.installed().routes if prefix not in known)
-        texts += [f"{machine} has a route to {prefix}, which is nobody's" for prefix in extra]
+    for number, wanted in truth.tables(world, present).items():
+        machine = world.machines[number]
+        held = machine.kernel.programmed()
+        for prefix in sorted(held.keys() | wanted.keys()):
+            has, needs = held.get(prefix, frozenset()), wanted.get(prefix, frozenset())
+            if has != needs:
+                whose = _announcers(present, prefix)
+                text = f"{machine} sends {prefix} ({whose}) by [{_links(has)}], Bellman-Ford by [{_links(needs)}]"
+                texts.append(text)
     return texts
+
+
+def _announcers(present: list[Machine], prefix: Prefix) -> str:
+    names = [machine.name for machine in present if prefix in machine.prefixes]
+    names += [machine.name for machine in present if machine.settings and prefix in machine.settings.announce]
+    return " ".join(names) or "nobody's"
 
 
 def _links(gateways: frozenset[Gateway]) -> str:

@@ -61,6 +61,11 @@ class Kernel:
         groups = {number: tuple(sorted(members)) for number, members in self._groups.items()}
         return Installed(dict(self._nexthops), groups, dict(self._routes))
 
+    def programmed(self) -> dict[Prefix, frozenset[Gateway]]:
+        """The gateways of every route there is."""
+        routes = ((prefix, self._members(group)) for prefix, group in self._routes.items())
+        return {prefix: frozenset(gateway for gateway, _ in members) for prefix, members in routes}
+
     def forget(self) -> None:
         """The machine lost power."""
         self.changes += 1
@@ -157,8 +162,9 @@ class Kernel:
         group = self._routes.get(prefix)
         if group is None:
             group = self._longest_match(prefix)
-        if group is None:
-            return ()
+        return self._members(group) if group is not None else ()
+
+    def _members(self, group: int) -> tuple[tuple[Gateway, int], ...]:
         if group in self._nexthops:
             return ((self._nexthops[group], 1),)
         return tuple((self._nexthops[member], weight) for member, weight in self._groups[group])

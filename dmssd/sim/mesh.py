@@ -60,13 +60,16 @@ def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
 
     def boot(start: Start) -> Daemon:
         machine = start.machine
-        settings = NodeSettings(name=machine.name, prefixes=prefixes_of(machine.number), tps=tps)
-        settings = chosen.adjust(machine.number, settings)
+        if machine.settings is None:
+            plain = NodeSettings(name=machine.name, prefixes=prefixes_of(machine.number), tps=tps)
+            machine.settings = chosen.adjust(machine.number, plain)
         kept = start.stored.get(IDENTITY_KEY)
         identity = Identity(kept) if kept else identities[machine.number]
         tape = chosen.tape(start)
         tap = Tap(tape) if tape is not None else None
-        secure = SecureNode(settings, identity, start.stored, start.rng, start.entropy, tap=tap, wall=start.wall)
+        secure = SecureNode(
+            machine.settings, identity, start.stored, start.rng, start.entropy, tap=tap, wall=start.wall
+        )
         if chosen.plant is not None:
             chosen.plant(secure)
         return secure

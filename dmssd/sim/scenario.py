@@ -60,6 +60,7 @@ class Scenario:
         self._views = views
         self._timeline = timeline
         self._report = Report()
+        self._bounds = bounds or Bounds()
         self._deaths = FalseDeaths(world, views, bounds or Bounds())
         self._forwarding = Forwarding(world, bounds or Bounds())
 
@@ -76,7 +77,8 @@ class Scenario:
             self._play(plan, heal_at)
             report.healed_s = self._converge(timeline.converge, "after everything healed")
             self._watch(after(heal_at, timeline.healed))
-            report.findings += unrest(world, self._views) if report.healed_s is not None else []
+            if report.healed_s is not None:
+                self._converge(self._bounds.moving, "at the end")
         except SimulationError as problem:
             report.findings.append(Finding(seconds_of(world), "core", str(problem)))
         report.worst_loop_s = self._forwarding.worst_loop / SECOND

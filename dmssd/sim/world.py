@@ -18,7 +18,7 @@ import ipaddress
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from dmssd.events import (
@@ -93,8 +93,19 @@ class Start:
 
 
 @dataclass(slots=True)
+class Errand:
+    """What an operator wants to be so, and asks for again until it is; ``text`` says what is missing until then."""
+
+    text: str
+    done: bool = False
+
+
+@dataclass(slots=True)
 class Machine:
-    """A machine and, while it runs, its daemon. ``since``: when the daemon last started, went, was held or let go."""
+    """A machine and, while it runs, its daemon. ``since``: when the daemon last started, went, was held or let go.
+
+    ``settings``: what its configuration says, from the first start on; ``outside``: no member, not yet or not any more.
+    """
 
     number: int
     name: str
@@ -111,6 +122,8 @@ class Machine:
     stalled: int = 0
     stopped: int = 0
     left: bool = False
+    outside: bool = False
+    settings: NodeSettings | None = None
     torn: bool = False
     wall_error_s: float = 0.0
     inbox: list[NodeEvent] = field(default_factory=list)
@@ -176,6 +189,9 @@ class World:
         self.by_node = {machine.node: machine for machine in self.machines}
         self.draining: set[int] = set()
         """Machines told to let their links cost the most."""
+        self.errands: list[Errand] = []
+        self.measured: Callable[[Machine, LinkNumber], int] = lambda machine, link: 1
+        """What a machine says that one of its measured links costs."""
 
     def _machine(
         self, number: int, node: NodeId, interfaces: dict[LinkNumber, Interface], disk: Mapping[str, bytes] | None
@@ -290,6 +306,24 @@ class World:
         self._enter(machine, SettingsChanged(settings))
         self._read_fib(machine)
 
+    def reload(self, machine: Machine, **changes: Any) -> None:
+        """Change a machine's configuration: a running daemon takes it at once, others when they run again."""
+        assert machine.settings is not None
+        machine.settings = replace(machine.settings, **changes)
+        self.changes += 1
+        self._enter(machine, SettingsChanged(machine.settings))
+        if machine.stalled:
+            machine.link_news = True  # and is shown its kernel when it goes on
+        else:
+            self._read_fib(machine)
+
+    def set_outside(self, machine: Machine, outside: bool) -> None:
+        """Count a machine among the members, or no longer."""
+        if machine.outside != outside:
+            machine.outside = outside
+            machine.since = self.now
+            self.changes += 1
+
     # Cables
 
     def unplug(self, cable: Cable) -> None:
@@ -332,7 +366,12 @@ class World:
         interface.metric = metric
         self._disturb(cable)
         if link in machine.told_up:
-            self._enter(machine, LinkUp(link, interface.name, metric))
+            self._enter(machine, LinkUp(link, interface.name, metric, interface.address))
+
+    def metric(self, cable: Cable, side: int) -> int:
+        """What sending from ``cable.ends[side]`` costs."""
+        number, link = cable.ends[side]
+        return cable.metrics[side] or self.measured(self.machines[number], link)
 
     def drain(self, machine: Machine, on: bool) -> bool:
         """Drain a machine whose daemon runs, or end that; whether it could be told."""
@@ -396,7 +435,8 @@ class World:
         if daemon is None:
             return
         if machine.stalled:
-            if len(machine.inbox) < INBOX_MAX:
+            # What operators say does not come by a socket that can be full.
+            if len(machine.inbox) < INBOX_MAX or isinstance(event, Request | SettingsChanged):
                 machine.inbox.append(event)
             return
         pending: deque[NodeEvent | None] = deque([event])
