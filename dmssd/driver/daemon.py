@@ -31,9 +31,11 @@ from dmssd.driver.trials import Trials
 from dmssd.events import Notice, SettingsChanged
 from dmssd.queries import QUERIES, Surroundings, link_ends
 from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
+from dmssd.rules import rotation
 from dmssd.rules.confirming import STORED_KEY as TRIALS_KEY
 from dmssd.rules.confirming import Confirming, Undo
 from dmssd.rules.finding import find_node, name_of
+from dmssd.rules.rotation import IDENTITY_KEY
 from dmssd.rules.undoing import PLANS
 from dmssd.rules.waiting import APPROVALS_KEY
 from dmssd.secure import MEMBERSHIP_KEY, SecureNode
@@ -48,8 +50,16 @@ from sansio.core import Rejected
 from sansio.errors import DmssdError, RequestError
 from sansio.instant import MILLISECOND, SECOND, Duration
 
-IDENTITY_KEY = "identity"
-STORED_KEYS = (MEMBERSHIP_KEY, "lsa-sequence", "incarnation", "tokens", APPROVALS_KEY, *replica.STORED_KEYS, "traffic")
+STORED_KEYS = (
+    MEMBERSHIP_KEY,
+    "lsa-sequence",
+    "incarnation",
+    "tokens",
+    APPROVALS_KEY,
+    *replica.STORED_KEYS,
+    "traffic",
+    *rotation.STORED_KEYS,
+)
 
 REASONS_MAX = 64
 """Distinct reasons of rejections that are counted apart; further ones are counted together."""

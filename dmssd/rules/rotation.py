@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from dmssd.events import Request
+from dmssd.rules.succession import PREDECESSOR_KEY
 from dmssd.security.acts import SUCCESSION_CODEC, TOPIC_SUCCEED, Succession
 from dmssd.security.certificate import Certificate, Credentials
 from dmssd.security.identity import Identity, signature_holds
@@ -37,6 +38,9 @@ from sansio.instant import MILLISECOND, SECOND, Duration, Instant, earliest
 NEXT_IDENTITY_KEY = "identity-next"
 IDENTITY_KEY = "identity"
 RESIGNATION_KEY = "resignation"
+STORED_KEYS = (NEXT_IDENTITY_KEY, RESIGNATION_KEY, PREDECESSOR_KEY)
+"""What is read at the start beside the identity itself, which only the driver reads."""
+
 CONTEXT = b"dmssd succession 1"
 
 HAND_OVER_MAX = Duration(500 * MILLISECOND)
