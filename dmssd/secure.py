@@ -392,10 +392,11 @@ class SecureNode:
         standing = self.membership.standing
         for node in rotation.lingering(standing, self.node.me):
             self._linger.setdefault(node, after(now, rotation.LINGER))
-        if not self.node.replica.topic(TOPIC_SUCCEED):
+        wishes = self.node.replica.topic(TOPIC_SUCCEED)
+        if not wishes:
             return
         members = self.membership.members(self._chains())
-        for author, wanted in rotation.to_admit(self.node.replica, members, standing):
+        for author, wanted in rotation.to_admit(wishes, members, standing):
             with contextlib.suppress(AdmissionError):  # too far from the founder to admit: somebody else may be nearer
                 self._admission_actions(self.admission.succeed(members[author], wanted), now, out)
 

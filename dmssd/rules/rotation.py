@@ -14,7 +14,7 @@ A NodeId is the hash of a key, so the machine becomes another member. Step by st
    that nobody keeps two memberships.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -26,8 +26,8 @@ from dmssd.security.certificate import Certificate, Credentials
 from dmssd.security.identity import Identity, signature_holds
 from dmssd.security.signer import MeshSigner
 from dmssd.security.standing import Standing
-from gossip.replica import Publish, Replica, Signer
-from gossip.statements import REPLICA_CODEC, STATED_CODEC, Push, Stated, Statement
+from gossip.replica import Publish, Signer
+from gossip.statements import REPLICA_CODEC, STATED_CODEC, Held, Push, Stated, Statement
 from routing.flood import FLOOD_CODEC, REMAINING_MS_MAX, Flood, FloodItem
 from routing.linkstate import SIGNED_CODEC
 from routing.lsa import LSA_CODEC, Lsa, SignedLsa
@@ -98,12 +98,12 @@ def signed_resignation(resignation: Publish, me: NodeId, signer: Signer) -> byte
 
 
 def to_admit(
-    replica: Replica, members: Mapping[NodeId, Certificate], standing: Standing
+    statements: Iterable[Held], members: Mapping[NodeId, Certificate], standing: Standing
 ) -> list[tuple[NodeId, Succession]]:
-    """Members that want a successor and have none yet, with what they stated, in order of id."""
+    """Members that want a successor and have none yet, with what they stated on topic ``succeed``."""
     succeeded = {act.succeeds for acts in standing.admitted.values() for act in acts}
     found = []
-    for held in replica.topic(TOPIC_SUCCEED):
+    for held in statements:
         author = held.key.author
         if author not in members or author in succeeded:
             continue

@@ -2,6 +2,7 @@
 
 import pytest
 
+from dmssd.rules.rotation import LINGER
 from dmssd.sim import mesh, shapes
 from dmssd.sim.checkers import Bounds, Forwarding, unrest
 from dmssd.sim.mesh import MeshOptions, secure_of
@@ -143,3 +144,21 @@ def test_a_crash_at_any_moment_leaves_the_machine_with_one_of_its_keys_and_the_m
     assert secure_of(machine.daemon).node.me == machine.node
     assert machine.node != before  # once stated, it is carried through
     assert unrest(world, mesh.VIEWS) == []
+
+
+def test_a_member_that_keeps_its_old_key_is_voted_out_of_it_after_an_hour():
+    world = at_rest("line:3", 6)
+    machine = world.machines[2]
+    before = machine.node
+    world.request(machine, "rotate-key")
+    world.run_for(Duration(SECOND))
+    assert machine.node != before
+    # Its daemon is gone for good before the old key has resigned, and so is what it would say at the next start.
+    admin, *others = world.machines
+    for other in others:
+        world.stop_daemon(other)
+    membership = secure_of(admin.daemon).membership
+    world.run_for(Duration(10 * SECOND))
+    assert before not in membership.standing.expelled
+    world.run_for(Duration(LINGER + 60 * SECOND))
+    assert membership.standing.expelled.keys() == {before}
