@@ -188,7 +188,9 @@ class Forwarding:
     def _judge_fairness(self) -> None:
         world = self._world
         stale = frozenset(machine.number for machine in world.machines if self._is_stale(machine))
-        measured = tuple(self._world.metric(cable, 0) for cable in world.network.cables if not cable.metrics[0])
+        measured = tuple(
+            world.metric(cable, side) for cable in world.network.cables for side in (0, 1) if not cable.metrics[side]
+        )
         if self._judged != (world.changes, stale, measured):
             self._judged = (world.changes, stale, measured)
             lossy = any(cable.lossy for cable in world.network.cables)

@@ -17,12 +17,15 @@ What operators do (not drawn unless asked for):
 metric          | one cable         | sending from its first end costs ``amount``; as before at the end
 drain           | one node          | its links cost the most, until the end
 leave           | one node          | it leaves the mesh for good
+
+and what :mod:`dmssd.sim.operators` lists.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dmssd.sim import operators
 from dmssd.sim.network import Cable
 from dmssd.sim.world import World
 from sansio.instant import SECOND, Instant, seconds
@@ -72,6 +75,8 @@ def begin(world: World, fault: Fault) -> None:
                 world.stop_machine(machine)
             else:
                 world.stop_daemon(machine, torn=fault.kind == "torn-daemon")
+        case kind if kind in operators.KINDS:
+            operators.begin(world, kind, fault.targets, fault.amount)
         case _:
             raise ValueError(f"no fault {fault.kind!r}; there are {', '.join(_DRAWS)}")
 
@@ -96,6 +101,8 @@ def end(world: World, fault: Fault) -> None:
             world.drain(world.machines[fault.targets[0]], on=False)
         case "leave":
             pass
+        case kind if kind in operators.KINDS:
+            operators.end(world, kind, fault.targets)
         case _:
             machine = world.machines[fault.targets[0]]
             machine.stopped -= 1

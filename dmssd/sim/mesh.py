@@ -14,8 +14,9 @@ from dmssd.settings import NodeSettings
 from dmssd.sim.checkers import Views
 from dmssd.sim.network import Quality
 from dmssd.sim.shapes import Shape
-from dmssd.sim.world import Daemon, Start, World, prefixes_of
-from routing.lsa import Lsa
+from dmssd.sim.world import Daemon, Machine, Start, World, prefixes_of
+from routing.lsa import LinkNumber, Lsa
+from routing.measured import METRIC_UNIT
 from sansio.ids import NodeId
 
 MESH_NAME = "sim"
@@ -30,7 +31,7 @@ class MeshOptions:
     """``admitted``: all start as members of one mesh; else each founds its own and must join by token.
 
     ``tape``: what records a daemon's events for a replay, asked for at each start. ``adjust``: another configuration
-    for a machine than all have.
+    for a machine than all have, asked for once. ``strangers``: machines that are no members yet, though the others are.
     """
 
     admitted: bool = True
@@ -39,6 +40,7 @@ class MeshOptions:
     plant: Plant | None = None
     tape: Callable[[Start], Tape | None] = lambda start: None
     adjust: Callable[[int, NodeSettings], NodeSettings] = lambda number, settings: settings
+    strangers: frozenset[int] = frozenset()
 
 
 def quality_by_seed(seed: int) -> Quality:
@@ -54,6 +56,8 @@ def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
     chosen = options or MeshOptions(quality=quality_by_seed(seed))
     identities = tuple(Identity(identity_seed(seed, number)) for number in range(shape.nodes))
     disks = _memberships(seed, identities) if chosen.admitted else {}
+    for number in chosen.strangers:
+        disks.pop(number, None)
     # The processors are spread over the shape, not crowded in one corner.
     spread = max(1, shape.nodes // chosen.processors) if chosen.processors else shape.nodes
     tps = tuple(f"n{number}" for number in range(0, shape.nodes, spread))[: chosen.processors]
@@ -74,7 +78,12 @@ def build(seed: int, shape: Shape, options: MeshOptions | None = None) -> World:
             chosen.plant(secure)
         return secure
 
-    return World(seed, shape, tuple(identity.node for identity in identities), boot, chosen.quality, disks)
+    world = World(seed, shape, tuple(identity.node for identity in identities), boot, chosen.quality, disks)
+    for number in chosen.strangers:
+        world.machines[number].outside = True
+    known: dict[tuple[int, LinkNumber], int] = {}
+    world.measured = lambda machine, link: _measured(machine, link, known)
+    return world
 
 
 def identity_seed(seed: int, number: int) -> bytes:
@@ -96,7 +105,20 @@ def _lsdb(daemon: Daemon) -> Mapping[NodeId, Lsa]:
     return secure_of(daemon).node.linkstate.lsdb
 
 
-VIEWS = Views(_members, _lsdb)
+def _statements(daemon: Daemon) -> bytes:
+    return secure_of(daemon).node.replica.digest
+
+
+def _measured(machine: Machine, link: LinkNumber, known: dict[tuple[int, LinkNumber], int]) -> int:
+    """What a machine says that a link costs, or said last."""
+    lsa = secure_of(machine.daemon).node.linkstate.mine if machine.daemon is not None else None
+    for adjacency in lsa.adjacencies if lsa is not None and not lsa.draining else ():
+        if adjacency.link == link:
+            known[machine.number, link] = adjacency.metric
+    return known.get((machine.number, link), METRIC_UNIT)
+
+
+VIEWS = Views(_members, _lsdb, _statements)
 
 
 def _memberships(seed: int, identities: tuple[Identity, ...]) -> dict[int, dict[str, bytes]]:

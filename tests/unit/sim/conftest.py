@@ -26,6 +26,7 @@ class Toy:
     me: NodeId
     stored: dict[str, bytes]
     links: list[int] = field(default_factory=list)
+    told_up: list[LinkUp] = field(default_factory=list)
     heard: list[NodeEvent] = field(default_factory=list)
     members: dict[NodeId, str] = field(default_factory=dict)
     lsdb: dict[NodeId, Lsa] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Toy:
                 self.due = Instant(now + PERIOD)
                 return [SendDatagram(link, None, b"hello") for link in self.links]
             case LinkUp(link, _, _):
+                self.told_up.append(event)
                 self.links.append(link)
                 self.due = self.due or now
             case Datagram(link, address, payload):

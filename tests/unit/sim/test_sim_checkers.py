@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
+from dmssd.settings import NodeSettings
 from dmssd.sim import packets
 from dmssd.sim.checkers import Bounds, FalseDeaths, Forwarding, unrest
+from dmssd.sim.world import Errand
 from routing.fib import Gateway, SetGroup, SetNexthop
-from routing.lsa import Lsa
+from routing.lsa import Lsa, Prefix
 from sansio.instant import MILLISECOND, SECOND
 
 GRACE = Bounds().death_grace
@@ -81,6 +85,46 @@ def test_a_metric_that_the_routes_do_not_follow_is_unrest(toys):
     world = settled(toys, "ring:4")
     world.network.cables[0].metrics = (100, 100)
     assert {finding.checker for finding in unrest(world, toys.views)} == {"fib"}
+
+
+def test_a_stranger_in_a_database_or_among_the_members_is_unrest_and_that_it_is_missing_is_none(toys):
+    world = settled(toys, "ring:4")
+    stranger, holder = world.machines[2], world.machines[0]
+    world.set_outside(stranger, True)
+    for machine in world.machines:
+        machine.daemon.members[stranger.node] = "dead"
+        lsa = machine.daemon.lsdb.pop(stranger.node)
+    toys.program(world)
+    assert unrest(world, toys.views) == []
+    holder.daemon.members[stranger.node] = "suspect"
+    holder.daemon.lsdb[stranger.node] = lsa
+    assert [finding.text for finding in unrest(world, toys.views)] == [
+        "n0 has an LSA of n2, which is no member",
+        "n0 holds n2 a member, which it is not",
+    ]
+
+
+def test_what_an_operator_still_waits_for_is_unrest(toys):
+    world = settled(toys)
+    world.errands.append(Errand("n3 has its old key still"))
+    assert [finding.text for finding in unrest(world, toys.views)] == ["n3 has its old key still"]
+    world.errands[0].done = True
+    assert unrest(world, toys.views) == []
+
+
+def test_members_that_hold_other_statements_are_unrest(toys):
+    world = settled(toys)
+    behind = world.machines[4].daemon
+    views = replace(toys.views, statements=lambda daemon: b"old" if daemon is behind else b"new")
+    assert [finding.text for finding in unrest(world, views)] == ["other statements than n0 hold n4"]
+
+
+def test_a_route_to_an_announced_prefix_that_is_not_programmed_is_unrest(toys):
+    world = settled(toys, "line:3")
+    behind = Prefix.parse("198.51.100.0/24")
+    world.machines[2].settings = NodeSettings(name="n2", announce=(behind,))
+    texts = [finding.text for finding in unrest(world, toys.views)]
+    assert texts == [f"n{number} sends {behind} (n2) by [], Bellman-Ford by [{number + 2}]" for number in (0, 1)]
 
 
 # False deaths

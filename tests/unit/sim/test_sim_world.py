@@ -1,6 +1,18 @@
 import pytest
 
-from dmssd.events import Datagram, EchoReplied, FibProgrammed, FibRead, LinkDown, LinkUp, ProgramFib, SendDatagram
+from dmssd.events import (
+    Datagram,
+    EchoReplied,
+    FibProgrammed,
+    FibRead,
+    LinkDown,
+    LinkUp,
+    ProgramFib,
+    SendDatagram,
+    SettingsChanged,
+)
+from dmssd.settings import NodeSettings
+from dmssd.sim import world as module
 from dmssd.sim.clock import SimulationError
 from dmssd.sim.network import EchoReply, Quality
 from routing.fib import Gateway, SetNexthop
@@ -265,3 +277,26 @@ def test_the_link_up_of_a_start_follows_the_reading_of_the_kernel(toys):
     interface = machine.kernel.interfaces[2]
     up = LinkUp(2, "eth2", interface.metric, interface.address)
     assert heard == [FibRead(machine.kernel.installed()), up]
+
+
+def test_a_metric_set_while_the_world_runs_leaves_all_else_of_the_link_as_it_was(toys):
+    world = toys.start(toys.build("line:2"))
+    world.set_metric(world.network.cables[0], 1, 77)
+    before, after = world.machines[1].daemon.told_up
+    assert (after.link, after.name, after.address) == (before.link, before.name, before.address)
+    assert after.metric == 77
+
+
+def test_a_configuration_outlives_the_daemon_and_a_stalled_one_takes_it_when_it_goes_on(toys, monkeypatch):
+    monkeypatch.setattr(module, "INBOX_MAX", 0)
+    world = toys.start(toys.build("line:2"))
+    machine = world.machines[0]
+    machine.settings = NodeSettings(name="n0")
+    world.stall(machine)
+    world.reload(machine, gateway=9)
+    assert of(machine, SettingsChanged) == []
+    world.resume(machine)
+    assert [event.settings.gateway for event in of(machine, SettingsChanged)] == [9]
+    world.stop_daemon(machine)
+    world.reload(machine, mwt="spanning")
+    assert (machine.settings.gateway, machine.settings.mwt) == (9, "spanning")
