@@ -19,7 +19,8 @@ from dmssd.security.sessions import (
     Transmit,
 )
 from sansio.core import Rejected
-from sansio.instant import MILLISECOND, SECOND, Duration
+from sansio.ids import node_id
+from sansio.instant import MILLISECOND, SECOND, Duration, Instant
 from tests.unit.security.wires import Wires, mesh_of
 
 SHORT = Duration(100 * MILLISECOND)
@@ -182,6 +183,12 @@ def test_an_epoch_that_is_not_higher_and_terms_told_again_replace_nothing():
     assert begun(wires, before) == ["a"], "higher than the one now in force"
 
 
+def test_a_session_of_the_instant_at_which_the_epoch_was_raised_is_of_that_epoch():
+    renewals = renewing.Renewing(node_id(b"a"))
+    renewals.set_terms(1, LONG, Instant(5))
+    assert [renewals.is_behind(Instant(begun)) for begun in (4, 5, 6)] == [True, False, False]
+
+
 def test_a_session_begun_after_the_epoch_was_raised_is_not_replaced():
     wires = connected("a", "b")
     rotate(wires, "ab")
@@ -210,10 +217,10 @@ def test_a_session_that_is_gone_is_not_renewed():
     wires = connected("a", "b")
     wires.tell("a", TermsChanged(1, LONG))
     wires.tell("a", ForgetPeer(wires.node("b")))
+    assert wires.cores["a"].deadline() is None
     before = len(wires.sent)
     wires.run(Duration(4 * WINDOW))
     assert begun(wires, before) == []
-    assert wires.cores["a"].deadline() is None
 
 
 def test_a_member_reached_end_to_end_by_another_way_is_renewed_by_table_and_not_told_again():
