@@ -570,5 +570,9 @@ def _fingerprint(number: int, event: NodeEvent, now: Instant) -> bytes:
             return b"%bE%d %d" % (head, link, nonce)
         case Wake():
             return head + b"W"
+        case SettingsChanged(settings):
+            # A set is told in an order that depends on the process.
+            told = (sorted(settings.roles), replace(settings, roles=frozenset()))
+            return head + repr(told).encode()
         case _:
             return head + repr(event).encode()
