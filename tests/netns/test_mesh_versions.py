@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from dmssd import __version__
 from dmssd.lab.lab import Lab
 from dmssd.lab.lifecycle import take_down
+from routing.lsa import METRIC_MAX
 from tests.netns import mesh
 from tests.netns.kernel import REPOSITORY
 from tests.netns.mesh import until
@@ -89,6 +91,19 @@ def test_two_versions_form_one_mesh_that_forwards_and_heals(lab: Lab, tree: Path
     mesh.routes_become(lab, mesh.arcs(lab))
     assert unexplained(lab, NODES) == {}
 
+    # Two of the four are old: they too send around a new one that drains.
+    drained = next(node for node in NODES if node not in lab.sources)
+    assert mesh.dmssd(lab, drained, "node", "drain").returncode == 0
+    around = [replace(arc, metric=METRIC_MAX) if arc.near == drained else arc for arc in mesh.arcs(lab)]
+    near = next(
+        node for node in sorted(lab.sources) if mesh.expected(mesh.arcs(lab), node) != mesh.expected(around, node)
+    )
+    assert all(drained != far for to, hops in mesh.expected(around, near).items() if to != drained for _, far in hops)
+    mesh.routes_become(lab, around)
+    mesh.everybody_pings(lab)
+    assert mesh.dmssd(lab, drained, "node", "undrain").returncode == 0
+    mesh.routes_become(lab, mesh.arcs(lab))
+
     # n3 is an old one here and a new one there.
     others = ("n1", "n2", "n4")
     lab.drop_node("n3")
@@ -120,3 +135,40 @@ def test_two_versions_form_one_mesh_that_forwards_and_heals(lab: Lab, tree: Path
 def rotated(lab: Lab, node: str) -> bool:
     shown = lab.client(node).get("status")["sessions"]
     return shown["epoch"] == 1 and shown["with_members"] == 3 and not shown["behind"]
+
+
+def segments(lab: Lab, node: str) -> list[tuple[list[str], int]]:
+    """Who is on each segment and how many speak for it, as a node of this version sees it."""
+    found = lab.client(node).get("network/global")["segments"]
+    return [(each["members"], len(each["speakers"])) for each in found]
+
+
+def test_one_old_node_on_a_segment_keeps_it_a_full_mesh_until_it_is_replaced(tree: Path) -> None:
+    take_down(NAME)
+    with Lab.up("segment:4", NAME, tp=1, sources={"n3": tree}) as lab:
+        until(lambda: mesh.all_up(lab), "every node sees every other up")
+        mesh.everybody_pings(lab)
+        assert lab.client("n3").get("status")["version"] == previous()[0]
+        for node in ("n1", "n2", "n4"):
+            others = set(NODES) - {node}
+            until(lambda node=node, others=others: up(lab, node) == others, f"{node} is adjacent to everyone")
+            assert segments(lab, node) == []
+        mesh.routes_become(lab, mesh.arcs(lab))
+
+        lab.stop_daemons(["n3"])
+        lab.sources = {}
+        lab.start_daemons(["n3"])
+        lab.wait_ready(["n3"])
+        assert lab.client("n3").get("status")["version"] == __version__
+        for node in NODES:
+            until(lambda node=node: segments(lab, node) == [(list(NODES), 2)], f"{node} sees one segment of four")
+        mesh.routes_become(lab, mesh.arcs(lab))
+        mesh.everybody_pings(lab)
+        until(
+            lambda: sorted(len(up(lab, node)) for node in NODES) == [2, 2, 3, 3], "two are adjacent to all, two to them"
+        )
+
+
+def up(lab: Lab, node: str) -> set[str]:
+    """With whom a node is adjacent."""
+    return {row["name"] for row in lab.client(node).get("status")["neighbours"] if row["state"] == "up"}
