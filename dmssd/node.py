@@ -142,6 +142,8 @@ class Node:
         self.swim = Swim(me, settings.name, settings.swim, rng, stored.get("incarnation"), self.hops_to)
         self.claims = AddressClaims(me, mesh, claim_config(settings))
         self.replica = Replica(me, mesh, *stating, rng, stored, TOPICS, self._stating_peers)
+        # Whether what was stated before is known here: it was kept, or compared with what another member holds.
+        self.informed = len(self.replica) > 0
         lsdb = self.linkstate.lsdb
         self.forwarder = Forwarder(me, lsdb, forwarder_config(settings)) if "fd" in settings.roles else None
         self.processor = (
@@ -685,6 +687,7 @@ class Node:
                 self._pending += self.claims.handle(claim, now)
 
     def _on_sets_equal(self, action: replica.SetsEqual, now: Instant) -> None:
+        self.informed = True
         self._pending += self.claims.handle(claims.Compared(), now)
 
     def _on_publish_claim(self, action: claims.PublishClaim, now: Instant) -> None:

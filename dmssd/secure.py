@@ -110,6 +110,7 @@ class SecureNode:
         self._judge_again = True
         self._expelled: frozenset[NodeId] = frozenset()
         self._networks: NetworksRead | None = None
+        self._alone = False  # founded in this run, so that nobody has stated anything before
         self.credentials = self._load_or_found(identity)
         self.rotation = self._resumed_rotation()
         self._resign_at: Instant | None = None
@@ -405,6 +406,9 @@ class SecureNode:
         if pending is None:
             return
         out += [Reply(request.number, error=rotation.UNANSWERED) for request in pending.impatient(now)]
+        if pending.uninformed and self._is_informed:
+            pending.uninformed = False
+            self._hand_over(now, out)
         if pending.becomes is not None and (self._is_handed_over(pending) or _due(pending.switch_at, now)):
             self._take_over(pending, pending.becomes, now, out)
 
@@ -412,6 +416,9 @@ class SecureNode:
         """Begin to be the next one, if an admin has admitted it."""
         pending, me = self.rotation, self.node.me
         if pending is None or pending.becomes is not None:
+            return
+        pending.uninformed = not self._is_informed
+        if pending.uninformed:
             return
         chain = self.membership.offered(pending.identity.node, self.node.replica)
         if chain is None:
@@ -428,6 +435,11 @@ class SecureNode:
         pending.becomes, pending.switch_at = next_, after(now, rotation.HAND_OVER_MAX)
         flood = rotation.first_flood(self.node.linkstate.mine, next_)
         self._inner(inner.HandOver(next_.identity.node, flood), now, out)
+
+    @property
+    def _is_informed(self) -> bool:
+        """Whether we know what our key has signed: what a resignation does not name is void from then on."""
+        return self.node.informed or self._alone
 
     def _is_handed_over(self, pending: Rotation) -> bool:
         linkstate = self.node.linkstate
@@ -659,6 +671,7 @@ class SecureNode:
 
     def _be_member(self, credentials: Credentials) -> None:
         self.credentials = credentials
+        self._alone = self._alone and bool(credentials.certificate.founding)
         self.membership = self.admission.membership = Membership(credentials, self._settings.admins)
         self._expelled, self._judge_again = frozenset(), True
         self._linger = {}
@@ -680,6 +693,7 @@ class SecureNode:
         if chain is not None:
             return _loaded(self._identity_of(chain, identity), chain)
         credentials = found(identity, self._settings.name, self._settings.name, self._entropy)
+        self._alone = True
         self._unsaved.append(Persist(MEMBERSHIP_KEY, credentials.chain))
         return credentials
 

@@ -5,6 +5,8 @@ A NodeId is the hash of a key, so the machine becomes another member. Step by st
 1. The next key is made, and the node states it (topic ``succeed``), signed by both keys.
 2. An admin's node admits the successor by itself, under the same name and with the same capabilities; a node that is an
    admin does so for its own. A member has one successor: a second one is not admitted.
+   Where the statements of before were lost with the disk, the node first learns them again from another member: what
+   its old key signed is named in that key's resignation, and what is not named there is void.
 3. From now on the machine starts under the next key. The node floods its successor's first LSA and, in its own last
    one, says that it hands over (:mod:`routing.succession`). Neighbours, rows and routes stay what they are.
 4. When all neighbours have acknowledged that, the node becomes the successor, as after a restart of its daemon: with
@@ -58,12 +60,16 @@ UNANSWERED = (
 
 @dataclass(slots=True)
 class Rotation:
-    """One change of our key under way. ``becomes`` is set once we have been admitted under the next one."""
+    """One change of our key under way. ``becomes`` is set once we have been admitted under the next one.
+
+    ``uninformed``: it waits until we know what was stated before, as after the loss of a disk.
+    """
 
     identity: Identity
     asked: list[tuple[Request, Instant]] = field(default_factory=list)  # who waits for it, and until when
     becomes: Credentials | None = None
     switch_at: Instant | None = None
+    uninformed: bool = False
 
     @property
     def reason(self) -> str:

@@ -148,3 +148,18 @@ def test_a_second_link_that_is_plugged_in_is_used_and_not_missed_when_it_is_pull
         act(world, order("second-link", 4))
         assert unrest(world, mesh.VIEWS)
         rest(world)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_admin_that_lost_its_disk_and_changes_its_key_at_once_leaves_all_whom_it_admitted_members(number: int):
+    """It must not resign before it has learnt again what it signed: all memberships hang on that (seed 1221)."""
+    world = started("line:4")
+    lost = order("lost-disk", number)
+    faults.begin(world, lost)
+    world.run_for(2 * SECOND)
+    faults.end(world, lost)
+    faults.begin(world, order("rotate-key", number))
+    rest(world)
+    world.run_for(20 * SECOND)
+    assert unrest(world, mesh.VIEWS) == []
+    assert all(mesh.secure_of(machine.daemon).membership.standing.expelled for machine in world.machines)
