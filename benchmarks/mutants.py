@@ -7,7 +7,7 @@ condition, a statement that is left out. Not mutated: docstrings, annotations, m
 All this happens inside of one pytest that has collected the tests. It notes first which test executes which lines. For
 each mutant it forks; the child puts the changed code into the functions that exist, and runs the tests that execute the
 changed line, the quickest first, until one fails or takes longer than ten times what it took and ``SECONDS_SPARE``.
-Nothing is written to the tree.
+Those that the quick tests let live meet the slow ones in a second round. Nothing is written to the tree.
 
 This never counts too many as killed. It can count too few: a line that no test executes is a survivor without a run,
 what is called while modules are imported has been called already, and tests that find a value in a cache which another
@@ -29,7 +29,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 from inspect import CO_OPTIMIZED
 from pathlib import Path
@@ -42,6 +42,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gossip", "routing", "dmssd/security")
 TESTS = ("tests/unit/gossip", "tests/unit/routing", "tests/unit/security", "tests/property")
+QUICK_SECONDS = 0.3
 SECONDS_SPARE = 20.0
 SLOWER_MAX = 10.0
 """A test that takes so many times what it took, and ``SECONDS_SPARE``, has failed."""
@@ -231,16 +232,27 @@ class Killer:
             if _child(lambda: _note(session, noted)) != PASSED:
                 raise pytest.UsageError("the tests fail without any mutant: make unit tells more")
             self._read(noted)
-        if _child(lambda: _run(session, self._ordered(items, items))) != PASSED:
-            raise pytest.UsageError("the tests fail without any mutant when the quickest run first")
         print(f"which tests execute which lines: known after {time.monotonic() - began:.0f} s", flush=True)
-        for number, each in enumerate(self._chosen, 1):
-            survives = self._survives(each, session, items)
-            if survives:
-                self.survivors.append(f"{each}  ({survives})")
-            print(f"{number:4} {'SURVIVED' if survives else 'killed  '} {each}", flush=True)
+        quick = {test for test, seconds in self._seconds.items() if seconds <= QUICK_SECONDS}
+        living = self._round(self._chosen, quick, session, items)
+        print(f"{len(living)} of {len(self._chosen)} live on: the slow tests", flush=True)
+        living = self._round(living, self._seconds.keys() - quick, session, items)
+        self.survivors = [f"{each}  ({len(self._tests(each))} tests execute it)" for each in living]
         self.finished = True
         return True
+
+    def _round(
+        self, mutants: list[Mutant], tests: Set[str], session: pytest.Session, items: dict[str, pytest.Item]
+    ) -> list[Mutant]:
+        """Those that all of these tests let live."""
+        if _child(lambda: _run(session, self._ordered(tests, items))) != PASSED:
+            raise pytest.UsageError("the tests fail without any mutant when the quickest run first")
+        living = []
+        for number, each in enumerate(mutants, 1):
+            if lives := self._lives(each, self._tests(each) & tests, session, items):
+                living.append(each)
+            print(f"{number:4} {'lives   ' if lives else 'killed  '} {each}", flush=True)
+        return living
 
     def _read(self, noted: Path) -> None:
         for test, (seconds, files) in json.loads(noted.read_text()).items():
@@ -253,20 +265,21 @@ class Killer:
         quickest_first = sorted((self._seconds[test], test) for test in tests)
         return [(items[test], SLOWER_MAX * seconds + SECONDS_SPARE) for seconds, test in quickest_first]
 
-    def _survives(self, changed: Mutant, session: pytest.Session, items: dict[str, pytest.Item]) -> str:
-        """Why it does; empty where a test fails or does not end."""
+    def _tests(self, changed: Mutant) -> set[str]:
+        """Those that execute its lines."""
         file = str(ROOT / changed.path)
-        tests = set[str]().union(*(self._executing.get((file, line), ()) for line in changed.lines))
-        if not tests:
-            return "no test executes it"
+        return set[str]().union(*(self._executing.get((file, line), ()) for line in changed.lines))
+
+    def _lives(self, changed: Mutant, tests: set[str], session: pytest.Session, items: dict[str, pytest.Item]) -> bool:
+        """Whether none of these tests fails, and each ends."""
 
         def attempt() -> int:
             return _run(session, self._ordered(tests, items)) if changed.make() else NOT_MADE
 
-        result = _child(attempt)
+        result = _child(attempt) if tests else PASSED
         if result == NOT_MADE:
             raise pytest.UsageError(f"cannot be made: {changed}")
-        return f"{len(tests)} tests execute it" if result == PASSED else ""
+        return result == PASSED
 
 
 def _note(session: pytest.Session, path: Path) -> int:

@@ -69,23 +69,25 @@ class Membership:
         """
         found: dict[NodeId, Certificate] = {}
 
-        def note(certificate: Certificate) -> None:
-            if certificate.node in self.standing.expelled or certificate.capabilities & CAPABILITY_RECOVERY:
+        def note(link: Link) -> None:
+            certificate, held = link.certificate, found.get(link.node)
+            if held is certificate:
+                return  # by far the most: the chains of all acts of an admin have the same links
+            if link.node in self.standing.expelled or certificate.capabilities & CAPABILITY_RECOVERY:
                 return
-            held = found.get(certificate.node)
             if held is None or _worth(certificate) > _worth(held):
-                found[certificate.node] = certificate
+                found[link.node] = certificate
 
-        note(self.credentials.certificate)
+        note(links_of(self.credentials.chain)[0])
         for chain in (self.credentials.chain, *chains):
             if self.standing.refusal(chain) is None:
                 for link in links_of(chain):
-                    note(link.certificate)
+                    note(link)
         for acts in self.standing.admitted.values():
             for act in acts:
-                note(act.link.certificate)
+                note(act.link)
                 for link in act.chain:
-                    note(link.certificate)
+                    note(link)
         return found
 
     def capabilities_for_newcomer(self, members: int) -> int:

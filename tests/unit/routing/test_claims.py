@@ -69,6 +69,7 @@ def test_where_nobody_can_be_compared_with_the_claim_is_made_in_the_end():
     core = started()
     due = core.deadline()
     assert due == after(T0, ClaimConfig().settle)
+    assert core.handle(Wake(), T0) == []
     assert published(core.handle(Wake(), due)) != []
 
 
