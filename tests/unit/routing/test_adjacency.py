@@ -530,6 +530,22 @@ def test_a_view_tells_state_and_round_trip() -> None:
     assert (view.node, view.state, view.metric, view.remote_link, view.rtt_ns) == (PEER, "up", 10, REMOTE, 0)
 
 
+def test_the_round_trip_is_smoothed_towards_what_is_measured_and_not_beyond() -> None:
+    bench = Bench().up()
+    bench.kernel = False
+    seen = []
+    for _ in range(60):
+        bench.now = max(bench.now, bench.core.deadline())
+        bench.hello()
+        for echo in [action for action in bench.tell(Wake()) if isinstance(action, SendEcho)]:
+            bench.now = after(bench.now, ms(8))
+            bench.tell(EchoReplied(LINK, THERE, echo.nonce))
+            seen.append(bench.core.neighbours()[0].rtt_ns)
+    assert seen[0] == ms(1)
+    assert seen == sorted(seen)
+    assert ms(7) < seen[-1] <= ms(8)
+
+
 @dataclass
 class Pair:
     """Two cores on one wire with a millisecond of delay and some loss, both kernels alive."""

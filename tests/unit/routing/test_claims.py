@@ -208,6 +208,14 @@ def test_a_network_that_the_machine_comes_to_later_moves_the_address():
     assert second.block != mine.block
 
 
+def test_an_ipv6_block_of_ours_outside_the_meshs_ula_is_not_kept():
+    foreign = Prefix(ula_of(MeshId(b"n" * 16))[:6] + bytes(10), 80)
+    core = started(ClaimConfig())
+    core.handle(heard(ME, Claim(foreign, 0), 6), T0)
+    [claim] = published(core.handle(Compared(), T0))
+    assert claim.block.network[:6] == ula_of(MESH)[:6]
+
+
 def test_the_ipv6_block_is_an_80_in_the_meshs_ula_and_the_node_its_first_address():
     core = started(ClaimConfig())
     actions = core.handle(Compared(), T0)

@@ -9,6 +9,7 @@ from typing import assert_never
 import pytest
 
 from routing.flood import (
+    CLAIM_DIGEST_BYTES,
     FLOOD_BYTES_MAX,
     FLOOD_CODEC,
     Ack,
@@ -32,6 +33,7 @@ from routing.linkstate import (
     LsdbChanged,
     MetricsSet,
     NameSet,
+    OriginsExpelled,
     PrefixesSet,
     SendFlood,
 )
@@ -430,6 +432,19 @@ def test_a_summary_brings_forth_what_the_sender_lacks_and_asks_for_what_we_lack(
     assert set(request.origins) == {A, node(9)}
 
 
+def test_an_lsa_of_one_who_is_expelled_goes_and_is_neither_taken_nor_asked_for_again() -> None:
+    linkstate, now = ready(A, B)
+    linkstate.handle(FloodReceived(A, flood(lsa(C, 4))), now)
+    assert C in linkstate.lsdb
+    linkstate.handle(OriginsExpelled(frozenset((C, ME))), now)
+    assert C not in linkstate.lsdb
+    assert ME in linkstate.lsdb
+    linkstate.handle(FloodReceived(A, flood(lsa(C, 5))), now)
+    assert C not in linkstate.lsdb
+    whole = Summary(NodeId(bytes(20)), NodeId(b"\xff" * 20), (Claim(C, 9, bytes(CLAIM_DIGEST_BYTES)),))
+    assert sent(linkstate.handle(FloodReceived(A, FLOOD_CODEC.encode(whole)), now), Request) == []
+
+
 def test_equal_digests_end_the_comparison() -> None:
     linkstate, now = ready(A)
     equal = FLOOD_CODEC.encode(Digest(linkstate.digest, ask=True))
@@ -466,7 +481,8 @@ def test_a_lasting_difference_is_compared_ever_more_slowly() -> None:
     asked = 0
     for step in range(1, 1200):
         actions = linkstate.handle(Wake(), after(now, Duration(step * 50 * MILLISECOND)))
-        if sent(actions, Digest):
+        if digests := sent(actions, Digest):
+            assert digests == [(A, Digest(linkstate.digest, ask=True))]
             asked += 1
             linkstate.handle(FloodReceived(A, other), after(now, Duration(step * 50 * MILLISECOND)))
     assert asked <= 20, "a minute at five seconds, after the first few"

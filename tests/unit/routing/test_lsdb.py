@@ -2,8 +2,8 @@
 
 import random
 
-from routing.lsa import LSA_CODEC, Lsa
-from routing.lsdb import Entry, Freshness, Lsdb
+from routing.lsa import LSA_CODEC, Lsa, Prefix
+from routing.lsdb import Entry, Freshness, Lsdb, lsa_problem
 from sansio.ids import NodeId, node_id
 
 
@@ -78,3 +78,10 @@ def test_the_view_is_live_and_read_only() -> None:
     lsdb.put(entry(1))
     assert list(lsdb.view) == [entry(1).lsa.origin]
     assert not hasattr(lsdb.view, "__setitem__")
+
+
+def test_a_prefix_is_canonical_when_no_bit_beyond_its_length_is_set() -> None:
+    prefixes = ("10.0.1.0/24", "10.0.0.0/23", "0.0.0.0/0", "255.255.255.255/32")
+    assert lsa_problem(Lsa(node_id(b"a"), 1, "x", (), tuple(map(Prefix.parse, prefixes)))) is None
+    for network in (b"\x0a\x00\x01\x01", b"\x0a\x00\x01\x80"):
+        assert lsa_problem(Lsa(node_id(b"a"), 1, "x", (), (Prefix(network, 24),))) == "LSA with a malformed prefix"

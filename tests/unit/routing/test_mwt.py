@@ -114,6 +114,11 @@ def test_self_loops_are_dropped(policy):
     assert dropped(graph, policy) == {("a", "a", 1): (Reason.LOOP, "begins and ends at the same node")}
 
 
+def test_what_keeps_a_self_loop_out_of_a_tree_has_no_weight():
+    graph = Graph([], [Edge("a", "a", 1, 0, 0), *linked(("a", "b", 1)).edges])
+    assert [each.bound for each in minimum_weight(graph, "spanning").dropped] == [0]
+
+
 def test_a_long_way_round_is_named_in_part():
     ring = linked(*((chr(97 + n), chr(98 + n), 1) for n in range(12)), ("a", "m", 50))
     assert dropped(ring)["a", "m", 50][1].endswith("via B, C, D, E, F, G, H, I and 3 more, against 50")

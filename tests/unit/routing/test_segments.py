@@ -122,6 +122,7 @@ def test_of_three_the_two_of_lowest_id_speak_after_having_listened():
         assert bench.core.rank(LAN) == 0
         bench.wait(CONFIG.wait)
         assert bool(bench.core.rank(LAN)) == speaks
+        assert bench.core.rank(LinkNumber(LAN + 1)) == 0
 
 
 def test_a_newcomer_of_lower_id_displaces_nobody():

@@ -21,7 +21,7 @@ from dmssd.security.certificate import (
     verify_chain,
 )
 from dmssd.security.identity import Identity, signature_holds
-from dmssd.security.introduction import INTRODUCTION_CODEC, Introduction, introduce, meet
+from dmssd.security.introduction import BINDING_CONTEXT, INTRODUCTION_CODEC, Introduction, introduce, meet
 from dmssd.security.signer import MeshSigner, MeshVerifier
 from sansio.errors import AdmissionError, RemoteProtocolError, StoreError
 from sansio.ids import node_id
@@ -224,6 +224,15 @@ def test_a_members_chain_shown_by_another_is_refused():
     said = introduce(Credentials(thief, member.chain, member.certificate, ""), bytes(8), 0, b"indx")
     with pytest.raises(RemoteProtocolError, match="another node"):
         meet(said, thief.x25519, b"indx", founder.mesh)
+
+
+def test_a_certificate_holds_for_the_session_key_that_it_names_only():
+    founder, member = mesh_of("founder", "member")
+    other = Identity(b"t" * 32).x25519
+    fields = msgspec.msgpack.decode(introduce(member, bytes(8), 0, b"indx"))
+    fields[4] = member.identity.sign(BINDING_CONTEXT, other)
+    with pytest.raises(RemoteProtocolError, match="another node"):
+        meet(msgspec.msgpack.encode(fields), other, b"indx", founder.mesh)
 
 
 def test_a_proof_holds_for_its_origin_body_and_mesh_only():
