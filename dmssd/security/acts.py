@@ -18,7 +18,7 @@ from typing import Annotated
 import msgspec
 
 from dmssd.security.certificate import SignedCertificate, WireKey, WireName, WireSignature
-from sansio.ids import NODE_ID_BYTES, NodeId, WireNodeId
+from sansio.ids import WireNodeId
 from sansio.wire import WIRE, Codec
 
 TOPIC_ADMIT = "admit"
@@ -89,8 +89,3 @@ WAITING_CODEC: Codec[tuple[Waiting, ...]] = Codec(Annotated[tuple[Waiting, ...],
 def certificate_mark(body: bytes) -> bytes:
     """The name of a certificate, from its bytes as signed."""
     return hashlib.blake2b(b"certificate" + body, digest_size=MARK_BYTES).digest()
-
-
-def as_node(subject: bytes) -> NodeId | None:
-    """The node that a statement is about; ``None`` where its subject is none."""
-    return NodeId(subject) if len(subject) == NODE_ID_BYTES else None

@@ -30,6 +30,7 @@ from gossip.swim import (
     Left,
     MemberDown,
     MemberLeft,
+    MembersExpelled,
     MemberSuspected,
     MemberUp,
     PathChanged,
@@ -1029,3 +1030,18 @@ def test_where_few_are_familiar_news_goes_to_anybody(monkeypatch: pytest.MonkeyP
     bench.hear(others[0], Ping(0, 1, ()))
     told = {to for to, _ in sent(bench.idle(1), Gossip)}
     assert len(told) > 3
+
+
+def test_who_is_expelled_is_gone_at_once_and_nothing_is_believed_of_it_any_more() -> None:
+    bench = Bench()
+    bench.meet(A, B)
+    bench.gossip(B, Update(A, 0, State.SUSPECT, "name-a"))
+    assert bench.do(bench.core.handle(MembersExpelled(frozenset((A, C, ME))), bench.now)) == [MemberLeft(A)]
+    assert {member.node for member in bench.core.members()} == {ME, B}
+    bench.gossip(B, Update(A, 1, State.ALIVE, "name-a"))
+    bench.meet(A)
+    assert {member.node for member in bench.core.members()} == {ME, B}
+    assert not any(isinstance(action, MemberDown) and action.node == A for action in bench.idle(30))
+    bench.core.handle(MembersExpelled(frozenset()), bench.now)
+    bench.meet(A)
+    assert {member.node for member in bench.core.members()} == {ME, A, B}

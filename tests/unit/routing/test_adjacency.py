@@ -491,6 +491,17 @@ def test_neighbours_beyond_the_maximum_displace_the_idle_and_never_the_living() 
     assert [view.node for view in views if view.state == "up"] == [PEER]
 
 
+def test_when_all_neighbours_are_up_a_further_one_finds_no_room() -> None:
+    bench = Bench()
+    for number in range(NEIGHBOURS_MAX + 1):
+        node, there = NodeId(number.to_bytes(20, "big")), f"fe80::1:{number:x}"
+        bench.tell(Paired(node, LINK, there))
+        hello = Hello(bench.instance, REMOTE, 10, 333, 100, heard=bench.heard)
+        bench.tell(HelloReceived(node, LINK, there, HELLO_CODEC.encode(hello)))
+    assert len(bench.seen(NeighbourUp)) == NEIGHBOURS_MAX
+    assert len(bench.core.neighbours()) == NEIGHBOURS_MAX
+
+
 def test_the_neighbour_entry_is_refreshed_on_hellos_but_at_most_every_five_seconds() -> None:
     bench = Bench().up()
     bench.run(ms(20_000))

@@ -80,6 +80,7 @@ def test_alone_a_node_uses_its_address_at_once():
     assert POOL.holds(claim.block)
     assert actions[-1] == AddressesChosen((claim.block,))
     assert actions.index(actions[-1]) > 0, "stated before it is used"
+    assert core.deadline() is None
 
 
 def test_among_others_an_address_is_used_only_after_probation():
@@ -214,6 +215,14 @@ def test_an_ipv6_block_of_ours_outside_the_meshs_ula_is_not_kept():
     core.handle(heard(ME, Claim(foreign, 0), 6), T0)
     [claim] = published(core.handle(Compared(), T0))
     assert claim.block.network[:6] == ula_of(MESH)[:6]
+
+
+def test_an_address_that_was_fixed_once_and_is_not_any_more_is_given_up():
+    core = started()
+    core.handle(heard(ME, Claim(Prefix.parse("10.99.0.9/32"), 0, fixed=True)), T0)
+    [claim] = published(core.handle(Compared(), T0))
+    assert not claim.fixed
+    assert POOL.holds(claim.block)
 
 
 def test_the_ipv6_block_is_an_80_in_the_meshs_ula_and_the_node_its_first_address():

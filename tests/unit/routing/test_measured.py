@@ -90,3 +90,10 @@ def test_an_adjacency_that_goes_is_forgotten_and_nothing_is_looked_at_where_no_l
     assert bench.sample() == [MeasuredSet({})]
     bench.core.handle(LinksMeasured(frozenset()), bench.now)
     assert bench.core.deadline() is None
+
+
+def test_a_changed_set_of_links_does_not_put_the_next_sample_off() -> None:
+    bench = Bench(View(A, ONE))
+    due = bench.core.deadline()
+    bench.core.handle(LinksMeasured(frozenset({ONE, TWO})), after(bench.now, SECOND))
+    assert bench.core.deadline() == due

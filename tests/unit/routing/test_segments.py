@@ -225,6 +225,16 @@ def test_a_peer_of_protocol_1_is_paired_at_once():
     assert wanted(bench.meet(D, protocol=1)) == [D]
 
 
+def test_who_was_met_on_a_link_that_went_down_is_to_be_met_again() -> None:
+    other = LinkNumber(LAN + 1)
+    bench = Bench(F)
+    bench.tell(LinkUp(other, "eth1", 10, address(F), "auto"))
+    bench.tell(Met(E, LAN, address(E), 2), Met(D, other, address(D), 2), LinkDown(LAN))
+    bench.tell(LinkUp(LAN, "eth0", 10, address(F), "auto"))
+    assert wanted(bench.wait(10 * SECOND)) == []
+    assert wanted(bench.meet(E)) == [E]
+
+
 def test_pairs_on_one_segment_of_which_neither_speaks_are_spared():
     bench = member(E)
     assert bench.core._links[LAN].spared == {A, C, F}
