@@ -189,6 +189,29 @@ def test_a_session_of_the_instant_at_which_the_epoch_was_raised_is_of_that_epoch
     assert [renewals.is_behind(Instant(begun)) for begun in (4, 5, 6)] == [True, False, False]
 
 
+def due(me: bytes, peer: bytes, *, initiated: bool, sessions: int = 1) -> Instant:
+    renewals = renewing.Renewing(node_id(me))
+    renewals.set_terms(0, LIFETIME, Instant(0))
+    renewals.watch(node_id(peer), Instant(0), initiated=initiated, sessions=sessions)
+    found = renewals.deadline()
+    assert found is not None
+    return found
+
+
+def test_both_ends_know_the_place_of_a_pair_and_the_other_end_waits_a_quarter_of_the_lifetime_longer():
+    place = due(b"a", b"b", initiated=True) - LIFETIME
+    assert 0 <= place < WINDOW
+    assert due(b"b", b"a", initiated=False) == LIFETIME + LIFETIME // 4 + place
+    assert due(b"a", b"c", initiated=True) != LIFETIME + place
+
+
+def test_the_window_grows_with_the_number_of_sessions_up_to_five_minutes():
+    place = due(b"a", b"b", initiated=True) - LIFETIME
+    for sessions, window in ((20, 2), (200, 20), (3_000, 300), (4_096, 300)):
+        wanted = place * window // 2
+        assert abs(due(b"a", b"b", initiated=True, sessions=sessions) - LIFETIME - wanted) < MILLISECOND
+
+
 def test_a_session_begun_after_the_epoch_was_raised_is_not_replaced():
     wires = connected("a", "b")
     rotate(wires, "ab")
