@@ -2,7 +2,7 @@
 
 import pytest
 
-from routing.contest import PAUSE_MAX, ROUNDS_MIN, SHOWN_FOR, Contest
+from routing.contest import PAUSE_MAX, ROUNDS_MIN, SHOWN_FOR, SPAN_MIN, Contest
 from routing.linkstate import FloodReceived, LinkState
 from routing.lsa import Lsa
 from sansio.core import Wake
@@ -28,6 +28,12 @@ def test_rounds_over_some_seconds_are_a_second_machine_which_is_shown_for_a_whil
     assert other.name == "other"
     assert contest.other(Instant(after(now, SHOWN_FOR) - 1)) is not None
     assert contest.other(after(now, SHOWN_FOR)) is None
+
+
+@pytest.mark.parametrize("gap", [SPAN_MIN // (ROUNDS_MIN - 1), PAUSE_MAX])
+def test_just_enough_is_enough(gap):
+    contest = Contest()
+    assert contest.other(rounds(contest, ROUNDS_MIN, gap)) is not None
 
 
 @pytest.mark.parametrize(
