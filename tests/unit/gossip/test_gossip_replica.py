@@ -286,6 +286,8 @@ def test_a_body_too_long_for_its_topic_is_refused():
     actions = core.handle(Received(OTHER, pushed(statement(OTHER, b"s", 1, bytes(21), "wide"))), Instant(0))
     assert reasons(actions) == ["statement is too long for its topic"]
     assert len(core) == 0
+    core.handle(Received(OTHER, pushed(statement(OTHER, b"s", 2, bytes(20), "wide"))), Instant(0))
+    assert core.get("wide", OTHER, b"s") is not None
 
 
 def test_an_author_that_changes_its_mind_all_the_time_is_slowed_down():

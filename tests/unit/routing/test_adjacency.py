@@ -535,6 +535,13 @@ def test_a_hello_goes_out_with_an_echo() -> None:
     assert echoes.issuperset(hellos)
 
 
+def test_a_hello_tells_no_rank_and_no_mtu_unless_they_are_known() -> None:
+    bench = Bench().up()
+    bench.run(ms(400))
+    said = [HELLO_CODEC.decode(action.payload, "") for action in bench.seen(SendHello)]
+    assert {(hello.rank, hello.mtu) for hello in said} == {(0, 0)}
+
+
 def test_a_view_tells_state_and_round_trip() -> None:
     bench = Bench().up()
     [view] = bench.core.neighbours()
