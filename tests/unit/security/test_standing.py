@@ -3,6 +3,7 @@
 import itertools
 
 from dmssd.security.acts import TOPIC_ADMIT, TOPIC_EXPEL, VOTE_CODEC, Vote
+from dmssd.security.certificate import CAPABILITY_RECOVERY
 from tests.unit.security.realm import Realm
 
 
@@ -113,6 +114,15 @@ def test_an_admin_made_by_an_expelled_one_after_the_fact_has_no_vote():
     realm.admit("n2", "puppet", admin=True)
     realm.vote("puppet", "m4")
     assert realm.expelled() == {"n2"}
+
+
+def test_the_votes_of_an_expelled_recovery_key_are_void_though_it_is_no_admin():
+    realm = large()
+    realm.admit("n0", "key", admin=True, also=CAPABILITY_RECOVERY)
+    realm.vote("key", "m4")
+    assert realm.expelled() == {"m4"}
+    realm.vote("n0", "key")
+    assert realm.expelled() == {"key"}
 
 
 def test_in_a_mesh_of_three_one_admin_expels_another():
