@@ -47,6 +47,7 @@ from dmssd.rules.meeting import Meetings
 from dmssd.rules.names import Names
 from dmssd.rules.paths import Paths
 from dmssd.rules.processors import computes, forwarder_config, may_compute
+from dmssd.rules.reacting import Reaction
 from dmssd.rules.relaying import control_routes
 from dmssd.rules.restarting import Restarts
 from dmssd.rules.statements import STATEMENTS_SINCE, TOPIC_ADDRESS, TOPICS
@@ -172,7 +173,7 @@ class Node:
         self._fragments = Fragments()
         self._pending: deque[object] = deque()
         self._out: list[InnerAction] = []
-        self._lsdb_moved = False
+        self._reaction = Reaction()
         self._started = False
         self._leaving: int | None = None
         self._performers = self._table()
@@ -191,7 +192,7 @@ class Node:
 
     def deadline(self) -> Instant | None:
         """The earliest deadline of any core."""
-        first: Instant | None = None
+        first = self._reaction.deadline()
         for core in self._timed:
             due = core.deadline()
             if due is not None and (first is None or due < first):
@@ -562,7 +563,7 @@ class Node:
     # Actions of the cores
 
     def _settle(self, now: Instant) -> None:
-        while self._pending or self._lsdb_moved:
+        while self._pending or self._reaction.take(now):
             if self._pending:
                 self._perform(self._pending.popleft(), now)
             else:
@@ -656,7 +657,7 @@ class Node:
 
     def _on_lsdb_changed(self, action: linkstate.LsdbChanged, now: Instant) -> None:
         self.doubles.moved(action.origins, self.linkstate.lsdb)
-        self._lsdb_moved = True
+        self._reaction.moved(now, own=self.me in action.origins)
 
     def _on_forward(self, action: control.Forward, now: Instant) -> None:
         if (path := self.paths.direct(action.neighbour)) is not None:
@@ -783,7 +784,6 @@ class Node:
         self._pending += self.linkstate.handle(event, now)
 
     def _on_lsdb_moved(self, now: Instant) -> None:
-        self._lsdb_moved = False
         if self.resting is not None:
             return  # by now it is about the successor, and read by it
         self._follow_successions(now)

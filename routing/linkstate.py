@@ -1,11 +1,12 @@
 """The link-state core: one signed LSA for ourselves, everybody's latest in a database, and databases kept equal.
 
 Theory of operation: a change of our adjacencies, prefixes or name makes a new LSA of ours with the next sequence
-number: the first at once, those within the next ``hold_down`` together. LSAs are flooded with acknowledgement and
-retransmission (:mod:`routing.flood`); nothing is believed, passed on or acknowledged before its proof was verified,
-unless it is known already. What flooding misses, because a neighbour was new, restarted or lost for long, the
-comparison of databases repairs: on every ``NeighbourUp`` (a summary straight away where it fits one page), again
-with growing waits until the neighbour has shown an equal digest, and from then on every ``anti_entropy``.
+number: the first at once, those within the next ``hold_down`` together; after ``burst`` of them in a row one every
+``hold_down_long``. LSAs are flooded with acknowledgement and retransmission (:mod:`routing.flood`); nothing is
+believed, passed on or acknowledged before its proof was verified, unless it is known already. What flooding misses,
+because a neighbour was new, restarted or lost for long, the comparison of databases repairs: on every ``NeighbourUp``
+(a summary straight away where it fits one page), again with growing waits until the neighbour has shown an equal
+digest, and from then on every ``anti_entropy``.
 
 Sequence numbers never repeat (:class:`sansio.reserve.ReservedCounter`). An LSA of ours that comes back with a higher
 number, or with our number and another body, means that our state was lost or our identity cloned: we go above it, at
@@ -89,13 +90,17 @@ class LinkStateConfig:
     """Timers of the database.
 
     ``lifetime`` is how long an unreachable node stays known; ours is renewed after a third of it. ``hold_down`` is
-    the least time between two LSAs of ours: raising it merges more changes and delays the second of two.
+    the least time between two LSAs of ours: raising it merges more changes and delays the second of two. ``burst`` of
+    them may follow one another at that pace, then one every ``hold_down_long``, which in time earns the next burst:
+    raising the one or lowering the other lets a node that keeps changing cost everybody more.
     ``retransmit`` doubles up to ``retransmit_max``. Lowering ``anti_entropy`` mends lost floods sooner and costs two
     small datagrams per neighbour and interval.
     """
 
     lifetime: Duration = Duration(3600 * SECOND)
     hold_down: Duration = Duration(50 * MILLISECOND)
+    hold_down_long: Duration = Duration(500 * MILLISECOND)
+    burst: int = 10
     retransmit: Duration = Duration(100 * MILLISECOND)
     retransmit_max: Duration = Duration(2 * SECOND)
     anti_entropy: Duration = Duration(5 * SECOND)
@@ -278,7 +283,9 @@ class LinkState:
         self._renew = True  # ... or needs a higher number though it does
         self._floor = 0
         self._originated: Instant | None = None
+        self._earned = Instant(0)  # when all LSAs of ours so far will have been earned at the long pace
         self._held_until: Instant | None = None
+        self._heard_out = Instant(0)  # not before then is what was recalled said anew
         self._expelled: frozenset[NodeId] = frozenset()
         self._mine = self._compose(self._counter.value)
         # What happened during one event, until its actions are returned:
@@ -460,16 +467,23 @@ class LinkState:
         return self._metrics.get(neighbour) or self._measured.get((neighbour, link), metric)
 
     def _is_held(self, now: Instant) -> bool:
-        if self._held_until is not None and (now >= self._held_until or self._has_recovered()):
+        if self._held_until is None or now >= self._held_until or self._has_recovered(now):
             self._held_until = None
-        return self._held_until is not None
+            return False
+        due = self._heard_out if now < self._heard_out else self._held_until
+        self._timers.set(("originate", self._me), due)
+        return True
 
-    def _has_recovered(self) -> bool:
+    def _has_recovered(self, now: Instant) -> bool:
         """Whether all that our last LSA before the restart said is the case again."""
         before = self.lsdb.get(self._me)
-        return before is not None and all(
-            (adjacency.neighbour, adjacency.link, adjacency.remote_link) in self._adjacent
-            for adjacency in before.adjacencies
+        return (
+            now >= self._heard_out
+            and before is not None
+            and all(
+                (adjacency.neighbour, adjacency.link, adjacency.remote_link) in self._adjacent
+                for adjacency in before.adjacencies
+            )
         )
 
     def _originate_if_allowed(self, now: Instant) -> list[LinkStateAction]:
@@ -479,15 +493,20 @@ class LinkState:
             self._stale = False
             return []
         if self._originated is not None:
-            allowed = after(self._originated, self._config.hold_down)
+            allowed = max(after(self._originated, self._config.hold_down), self._burst_over())
             if now < allowed:
                 self._timers.set(("originate", self._me), allowed)
                 return []
         return self._originate(now)
 
+    def _burst_over(self) -> Instant:
+        # The generic cell rate algorithm (ITU-T I.371): one instant stands for a bucket and its tokens.
+        return Instant(self._earned - self._config.burst * self._config.hold_down_long)
+
     def _originate(self, now: Instant) -> list[LinkStateAction]:
         sequence, persist = self._next_sequence(self._floor)
         self._stale = self._renew = False
+        self._earned = after(max(self._earned, now), self._config.hold_down_long)
         self._originated = now
         self._mine = self._compose(sequence)
         body = LSA_CODEC.encode(self._mine)
@@ -505,11 +524,13 @@ class LinkState:
         persist = self._counter.raise_above(floor)
         return self._counter.value, persist
 
-    def _recall(self, lsa: Lsa, signed: SignedLsa, encoded: bytes, intake: _Intake) -> None:
+    def _recall(self, lsa: Lsa, signed: SignedLsa, encoded: bytes, intake: _Intake, now: Instant) -> None:
         # What we said before the restart, and still holds for everyone: for us too, until we say something new.
         intake.receipts.append(Receipt(lsa.origin, lsa.sequence))
         intake.changed[lsa.origin] = None
         self._floor = max(self._floor, lsa.sequence)
+        # Not in the same breath: what it says of segments is for others here to read, and to have us say again.
+        self._heard_out = after(now, self._config.hold_down)
         self._lsdb.put(Entry(lsa, signed.body, signed.proof, encoded, None))
 
     def _on_own(
@@ -517,7 +538,7 @@ class LinkState:
     ) -> None:
         # Verified, and above what we last said: older state of ours, or somebody with our key.
         if self._held_until is not None and lsa.sequence < SEQUENCE_MAX:
-            self._recall(lsa, signed, item.signed, intake)
+            self._recall(lsa, signed, item.signed, intake, now)
             return
         intake.rejected.append(Rejected(short(source), "LSA of ours that we did not send"))
         if lsa.sequence >= SEQUENCE_MAX:

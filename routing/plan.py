@@ -28,10 +28,10 @@ from typing import Annotated
 
 import msgspec
 
-from routing.graph import Edge, Graph, from_lsdb
+from routing.graph import Edge, Graph
 from routing.lsa import PREFIXES_MAX, LinkNumber, Lsa, Preference, Prefix, WireLinkNumber
 from routing.mwt import SHORTEST, SPANNING, check_policy, minimum_weight
-from routing.pseudonode import topology
+from routing.pseudonode import view
 from routing.spf import ShortestPaths, members, shortest_paths
 from sansio.ids import NodeId, WireNodeId
 from sansio.protocol import PROTOCOL_FIRST, common
@@ -128,8 +128,9 @@ class Planner:
 
     def __init__(self, lsdb: Mapping[NodeId, Lsa], policy: str = SHORTEST) -> None:
         check_policy(policy)
-        self._lsas = dict(lsdb)
-        self._whole = topology(self._lsas)
+        self._view = view(lsdb)
+        self._lsas = self._view.lsdb
+        self._whole = self._view.topology
         self._algorithm = ALGORITHMS[policy] + (OVER_SEGMENTS if self._whole.pseudonodes else 0)
         # 0.1.0 takes the nearest gateway whatever it prefers: where it takes part, so must all, or packets go round.
         self._prefers = common(lsa.protocol for lsa in self._lsas.values()) > PROTOCOL_FIRST
@@ -204,9 +205,9 @@ class Planner:
                     counts[to] = max(counts[to], counts[near] + 1)
         return {node: count for node, count in zip(nodes, counts, strict=True) if count}
 
-    @cached_property
+    @property
     def _plain(self) -> Graph[NodeId]:
-        return from_lsdb(self._lsas) if self._whole.pseudonodes else self._whole
+        return self._view.plain
 
     @cached_property
     def _components(self) -> dict[NodeId, frozenset[NodeId]]:

@@ -14,13 +14,18 @@ another comes in its place nothing changes for the pairs of the others. The *des
 Less than three nodes make no segment. Where the database holds an LSA of protocol 1 there are no segments at all: 0.1.0
 computes on plain adjacencies, and loops come of two ways to count (:func:`sansio.protocol.common`).
 
+One change of a database is looked at by many: control routes, forwarder, processor, segments. What follows from it is
+worked out once, when first asked for, and kept for the ``VIEWS_MAX`` databases last asked about (:class:`View`).
+
 Deviation from OSPF: no network LSA, since the speakers' own adjacencies say who is there, and no pseudonode whose name
 changes everybody's LSA when its designated router does.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from routing.graph import Edge, Graph, from_lsdb
@@ -30,6 +35,8 @@ from sansio.protocol import common
 
 MEMBERS_MIN = 3
 SEGMENTS_PROTOCOL = 2
+VIEWS_MAX = 2
+"""Databases of which the derived graphs are kept: the present one, and the same without those that are away."""
 
 
 class Port(NamedTuple):
@@ -59,8 +66,55 @@ class Segment:
         return NodeId(hashlib.blake2b(name, digest_size=NODE_ID_BYTES).digest())
 
 
+class View:
+    """One state of the database, and what follows from it. Not to be changed."""
+
+    def __init__(self, lsdb: Mapping[NodeId, Lsa]) -> None:
+        self.lsdb = dict(lsdb)
+
+    @cached_property
+    def plain(self) -> Graph[NodeId]:
+        """The plain adjacencies as a graph."""
+        return from_lsdb(self.lsdb)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """See :func:`segments`."""
+        return _segments(self.lsdb)
+
+    @cached_property
+    def topology(self) -> Graph[NodeId]:
+        """See :func:`topology`."""
+        return _topology(self.plain, self.segments, self.lsdb) if self.segments else self.plain
+
+
+_views: deque[View] = deque(maxlen=VIEWS_MAX)
+
+
+def view(lsdb: Mapping[NodeId, Lsa]) -> View:
+    """The view of ``lsdb`` as it is now; later changes to it do not show."""
+    found = next((known for known in _views if known.lsdb == lsdb), None)
+    if found is None:
+        found = View(lsdb)
+    elif found is _views[-1]:
+        return found
+    else:
+        _views.remove(found)
+    _views.append(found)
+    return found
+
+
 def segments(lsdb: Mapping[NodeId, Lsa]) -> tuple[Segment, ...]:
     """All segments, in order of their designated members; a pure function of the database."""
+    return view(lsdb).segments
+
+
+def topology(lsdb: Mapping[NodeId, Lsa]) -> Graph[NodeId]:
+    """The Global Topology: as :func:`routing.graph.from_lsdb` has it, with each segment as one pseudonode."""
+    return view(lsdb).topology
+
+
+def _segments(lsdb: Mapping[NodeId, Lsa]) -> tuple[Segment, ...]:
     attached = {
         Port(node, attachment.link): attachment for node, lsa in sorted(lsdb.items()) for attachment in lsa.attachments
     }
@@ -79,14 +133,17 @@ def segments(lsdb: Mapping[NodeId, Lsa]) -> tuple[Segment, ...]:
     return tuple(found)
 
 
-def topology(lsdb: Mapping[NodeId, Lsa]) -> Graph[NodeId]:
-    """The Global Topology: as :func:`routing.graph.from_lsdb` has it, with each segment as one pseudonode."""
-    plain = from_lsdb(lsdb)
-    found = segments(lsdb)
-    if not found:
-        return plain
-    absorbed = {(near, far) for segment in found for near in segment.members for far in segment.members}
-    edges = [edge for edge in plain.edges if (Port(edge.u, LinkNumber(edge.key)), _far(edge)) not in absorbed]
+def _topology(plain: Graph[NodeId], found: tuple[Segment, ...], lsdb: Mapping[NodeId, Lsa]) -> Graph[NodeId]:
+    on: dict[Port, set[int]] = {}
+    for number, segment in enumerate(found):
+        for port in segment.members:
+            on.setdefault(port, set()).add(number)
+    nowhere: set[int] = set()
+    edges = [
+        edge
+        for edge in plain.edges
+        if on.get(Port(edge.u, LinkNumber(edge.key)), nowhere).isdisjoint(on.get(_far(edge), nowhere))
+    ]
     for segment in found:
         for port in segment.members:
             weight = min(a.metric for a in lsdb[port.node].adjacencies if a.link == port.link)
@@ -103,11 +160,13 @@ def _far(edge: Edge[NodeId]) -> Port:
 def _two_way(lsdb: Mapping[NodeId, Lsa], ports: Set[Port]) -> Iterator[tuple[Port, Port]]:
     """The pairs among ``ports`` that are adjacent, by the word of both (RFC 2328 16.1 (2b)); each both ways round."""
     said = {
-        (Port(node, adjacency.link), Port(adjacency.neighbour, adjacency.remote_link))
+        (near, far)
         for node, lsa in lsdb.items()
         for adjacency in lsa.adjacencies
+        if (near := Port(node, adjacency.link)) in ports
+        and (far := Port(adjacency.neighbour, adjacency.remote_link)) in ports
     }
-    return ((near, far) for near, far in sorted(said) if near in ports and far in ports and (far, near) in said)
+    return iter(sorted((near, far) for near, far in said if (far, near) in said))
 
 
 def _clusters(speaking: Mapping[Port, tuple[int, Port]], beside: Mapping[Port, list[Port]]) -> list[tuple[Port, ...]]:

@@ -5,15 +5,24 @@ import random
 import pytest
 
 from routing.flood import FLOOD_CODEC, Flood, FloodItem
-from routing.linkstate import SIGNED_CODEC, FloodReceived, LinkState, OriginationHeld, PrefixesSet
-from routing.lsa import LSA_CODEC, Adjacency, LinkNumber, Lsa, SignedLsa
+from routing.linkstate import (
+    SIGNED_CODEC,
+    AttachmentsSet,
+    FloodReceived,
+    LinkState,
+    LinkStateConfig,
+    OriginationHeld,
+    PrefixesSet,
+)
+from routing.lsa import LSA_CODEC, Adjacency, Attachment, LinkNumber, Lsa, SignedLsa
 from routing.neighbours import NeighbourUp
 from sansio.core import Wake
 from sansio.ids import NodeId
-from sansio.instant import SECOND, Instant
+from sansio.instant import SECOND, Instant, after
 
 ME, B, C = (NodeId(letter * 20) for letter in (b"M", b"B", b"C"))
 NOW, UNTIL = Instant(0), Instant(3 * SECOND)
+LATER = after(NOW, LinkStateConfig().hold_down)
 
 
 class Seal:
@@ -59,9 +68,23 @@ def test_what_it_said_before_the_restart_stands_for_itself_too(held):
 def test_it_speaks_again_once_all_its_adjacencies_are_back(held):
     held.handle(up(B, 1), NOW)
     held.handle(before_the_restart(), NOW)
-    held.handle(up(C, 2), NOW)
+    held.handle(up(C, 2), LATER)
     assert held.lsdb[ME].sequence > 900
     assert {adjacency.neighbour for adjacency in held.lsdb[ME].adjacencies} == {B, C}
+
+
+def test_what_it_said_is_not_replaced_before_the_other_cores_have_read_it(held):
+    """A speaker's rank is in it: said anew without, its seat is another's."""
+    held.handle(up(B, 1), NOW)
+    held.handle(up(C, 2), NOW)
+    held.handle(before_the_restart(), NOW)
+    assert held.lsdb[ME].sequence == 900
+    held.handle(AttachmentsSet((Attachment(LinkNumber(1), b"\xfe\x80" + bytes(14), 7),)), NOW)
+    assert held.lsdb[ME].sequence == 900
+    assert NOW < held.deadline() <= LATER
+    held.handle(Wake(), LATER)
+    assert held.lsdb[ME].sequence > 900
+    assert held.lsdb[ME].attachments[0].speaks == 7
 
 
 def test_it_speaks_again_when_the_time_is_up_with_what_it_has(held):

@@ -167,6 +167,26 @@ def test_a_neighbour_up_is_advertised_at_once_and_later_ones_together() -> None:
     assert [adjacency.neighbour for adjacency in linkstate.mine.adjacencies] == sorted([A, B, C])
 
 
+def test_a_node_that_never_comes_to_rest_says_so_twice_a_second_and_after_a_rest_at_once_again() -> None:
+    linkstate = core()
+    said: list[Instant] = []
+    for beat in range(1000):
+        now = after(T0, Duration(10 * beat * MILLISECOND))
+        sequence = linkstate.mine.sequence
+        linkstate.handle(up(A, metric=1 + beat % 2), now)
+        linkstate.handle(Wake(), now)
+        said += [now] if linkstate.mine.sequence > sequence else []
+    waits = [later - earlier for earlier, later in pairwise(said)]
+    assert all(wait < 100 * MILLISECOND for wait in waits[:9])
+    assert all(wait >= 490 * MILLISECOND for wait in waits[15:])
+    assert len(said) >= 25, "it is still heard"
+    for beat in range(9):
+        now = after(said[-1], Duration(10 * SECOND + 50 * beat * MILLISECOND))
+        sequence = linkstate.mine.sequence
+        linkstate.handle(up(A, metric=3 + beat), now)
+        assert linkstate.mine.sequence == sequence + 1
+
+
 def test_a_draining_node_advertises_the_greatest_metric_on_every_link_and_says_why() -> None:
     linkstate, now = ready(A, B)
     assert not linkstate.mine.draining

@@ -1,9 +1,10 @@
+import msgspec
 import pytest
 
 from routing.lsa import Adjacency, Attachment, LinkNumber, Lsa
 from routing.lsdb import lsa_problem
 from routing.plan import Planner, next_hops
-from routing.pseudonode import Port, segments, topology
+from routing.pseudonode import Port, segments, topology, view
 from sansio.ids import NodeId
 
 A, B, C, D, E = NODES = tuple(NodeId(bytes([n]) * 20) for n in range(1, 6))
@@ -111,3 +112,24 @@ def test_control_messages_travel_by_the_adjacencies_that_there_are():
 )
 def test_an_lsa_attached_twice_or_by_no_link_local_address_is_a_problem(attachments):
     assert "attach" in lsa_problem(Lsa(A, 1, "", (), (), attachments=attachments))
+
+
+def test_one_state_of_the_database_is_worked_out_once_and_another_anew():
+    lsdb = lan(TO_TWO, {A: 1, B: 2})
+    without = {node: lsa for node, lsa in lsdb.items() if node != E}
+    assert topology(lsdb) is topology(dict(lsdb))
+    whole, less = topology(lsdb), topology(without)
+    assert E not in less.nodes
+    assert topology(lsdb) is whole
+    assert topology(without) is less
+    lsdb[C] = msgspec.structs.replace(lsdb[C], sequence=2, adjacencies=())
+    assert topology(lsdb) is not whole
+    assert C not in members(segments(lsdb)[0])
+    assert view(lsdb).lsdb[C].sequence == 2
+
+
+def test_a_view_does_not_follow_the_database():
+    lsdb = lan(TO_TWO, {A: 1, B: 2})
+    before = view(lsdb)
+    del lsdb[E]
+    assert members(before.segments[0]) == [A, B, C, D, E]
