@@ -540,6 +540,7 @@ def test_a_hello_tells_no_rank_and_no_mtu_unless_they_are_known() -> None:
     bench.run(ms(400))
     said = [HELLO_CODEC.decode(action.payload, "") for action in bench.seen(SendHello)]
     assert {(hello.rank, hello.mtu) for hello in said} == {(0, 0)}
+    assert {hello.echo_interval_ms for hello in said} == {bench.config.echo_interval // MILLISECOND}
 
 
 def test_a_view_tells_state_and_round_trip() -> None:
