@@ -657,7 +657,8 @@ class Node:
 
     def _on_lsdb_changed(self, action: linkstate.LsdbChanged, now: Instant) -> None:
         self.doubles.moved(action.origins, self.linkstate.lsdb)
-        self._reaction.moved(now, own=self.me in action.origins)
+        renamed = self.linkstate.heirs != self._followed  # to be followed before anything else is made of it
+        self._reaction.moved(now, at_once=renamed or self.me in action.origins)
 
     def _on_forward(self, action: control.Forward, now: Instant) -> None:
         if (path := self.paths.direct(action.neighbour)) is not None:

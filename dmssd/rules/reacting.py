@@ -20,13 +20,14 @@ class Reaction:
         self._backoff = SpfBackoff(REACTION_DELAYS)
         self._at: Instant | None = None
 
-    def moved(self, now: Instant, *, own: bool = False) -> None:
-        """The database changed; ``own``: it says something else of this very node.
+    def moved(self, now: Instant, *, at_once: bool = False) -> None:
+        """The database changed; ``at_once``: it says something else of this very node, or somebody has another name.
 
-        To that the answer is at once: after a restart it is what this node said before, and goes on to say.
+        To that the answer is immediate: after a restart the first is what this node said before, and goes on to say;
+        and names must not mean one node here and another elsewhere.
         """
         run = self._backoff.event(now)
-        if own:
+        if at_once:
             self._at = now
         elif self._at is None:
             self._at = run

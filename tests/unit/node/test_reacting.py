@@ -51,6 +51,6 @@ def test_what_is_said_of_this_node_itself_is_answered_at_once_whatever_waits():
         reaction.take(T0)
     now = after(T0, Duration(3 * MILLISECOND))
     assert not reaction.take(now)
-    reaction.moved(now, own=True)
+    reaction.moved(now, at_once=True)
     assert reaction.take(now)
     assert not reaction.take(now)
