@@ -169,6 +169,7 @@ class Node:
         self.restarts = Restarts(me, settings.liveness.daemon_missed_after)
         self._away: RecentTable[NodeId, None] = RecentTable(PEERS_MAX)  # members that gossip does not hold alive
         self._hops: Mapping[NodeId, int] = {}
+        self._routes: Mapping[NodeId, NodeId] = {}  # the control network's next hops, by the database
         self._detours: dict[NodeId, NodeId] = {}
         self._fragments = Fragments()
         self._pending: deque[object] = deque()
@@ -804,15 +805,16 @@ class Node:
         news = [node for node in routes.next_hops if node not in self._hops]
         moved = [node for node, via in routes.next_hops.items() if node not in news and before.get(node) != via]
         self._hops = routes.hops
-        self._set_next_hops(routes.next_hops, now)
+        self._routes = routes.next_hops
+        self._set_next_hops(now)
         for node in news:
             self.names.told(node, lsdb[node].name)
             self._pending += self.swim.handle(swim.PeerMet(node, lsdb[node].name), now)
         for node in news + moved:
             self._pending += self.swim.handle(swim.PathChanged(node), now)
 
-    def _set_next_hops(self, table: Mapping[NodeId, NodeId], now: Instant) -> None:
-        self.paths.next_hops = {**self._detours, **table}
+    def _set_next_hops(self, now: Instant) -> None:
+        self.paths.next_hops = {**self._detours, **self._routes}
         self._pending += self.control.handle(control.NextHopsSet(dict(self.paths.next_hops)), now)
 
     def _tell_neighbours(self, now: Instant) -> None:
@@ -823,7 +825,7 @@ class Node:
     def _carry(self, path: RoutedPath, payload: bytes, via: NodeId | None, now: Instant) -> None:
         if via is not None and self._detours.get(path.node) != via:
             self._detours = {path.node: via}
-            self._set_next_hops(dict(self.paths.next_hops), now)
+            self._set_next_hops(now)
         self._pending += self.control.handle(control.Originate(path.node, payload, path.route), now)
 
     def _send(self, to: NodeId, channel: Channel, payload: bytes, now: Instant) -> None:

@@ -115,3 +115,21 @@ def test_a_member_that_leaves_is_left_and_not_dead_and_its_addresses_go():
     assert gone.daemon is None
     for machine in (world.machines[0], world.machines[1], world.machines[3]):
         assert mesh.VIEWS.members(machine.daemon)[gone.node] == "left"
+
+
+def test_who_asked_somebody_who_leads_nowhere_is_let_in_through_the_next_one():
+    world = founded("ring:4", 8)
+    founder, lost, newcomer, good = world.machines
+    answer(world, founder, "init", name="sim")
+    ticket = token(world, uses=4)
+    answer(world, lost, "join", peer="n0", token=ticket)
+    answer(world, good, "join", peer="n0", token=ticket)
+    world.run_for(5 * SECOND)
+    # The ring is open but for the newcomer: its one neighbour reaches nobody else.
+    cable = next(each for each in world.network.cables if {each.ends[0][0], each.ends[1][0]} == {0, 1})
+    world.unplug(cable)
+    world.run_for(5 * SECOND)
+    failed = world.request(newcomer, "join", peer="n1", token=ticket, timeout_s=5)
+    world.run_for(10 * SECOND)
+    assert "cannot be reached" in newcomer.replies[failed].error
+    assert answer(world, newcomer, "join", peer="n3", token=ticket)["mesh_name"] == "sim"
