@@ -113,7 +113,8 @@ def mutant(path: Path, number: int) -> Mutant:
     _change(target)
     after = "(left out)" if isinstance(target, ast.Expr) else ast.unparse(target).partition("\n")[0]
     new = _functions(ast.fix_missing_locations(tree), path)
-    changed = {key: new[key] for key in original if new[key] != original[key]}
+    # What is inside a call that is left out is inside that no more; the function around it is another one then.
+    changed = {key: new[key] for key in original if key in new and new[key] != original[key]}
     return Mutant(path, lines, f"{before}  ->  {after}", changed)
 
 

@@ -4,7 +4,7 @@ import gc
 from pathlib import Path
 from types import FunctionType
 
-from benchmarks.mutants import ROOT, mutant, places
+from benchmarks.mutants import ROOT, mutant, places, sample
 from gossip.health import LocalHealth
 
 HEALTH = Path("gossip/health.py")
@@ -33,3 +33,7 @@ def test_a_mutant_is_put_into_the_functions_of_the_process():
         for function, code in before.items():
             function.__code__ = code
     assert LocalHealth.__init__.__code__ is before[LocalHealth.__init__]
+
+
+def test_the_whole_sample_can_be_made():
+    assert len(sample(400, 1)) == 400
