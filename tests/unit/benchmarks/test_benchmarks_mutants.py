@@ -1,13 +1,14 @@
 """The mutants that `make soak-mutants` tries: made in functions that exist, and of a line that tests can execute."""
 
+import ast
 import gc
 from pathlib import Path
 from types import FunctionType
 
-from benchmarks.mutants import ROOT, mutant, places, sample
+from benchmarks.mutants import ROOT, _code, mutant, places
 from gossip.health import LocalHealth
 
-HEALTH = Path("gossip/health.py")
+HEALTH, SPF = Path("gossip/health.py"), Path("routing/spf.py")
 
 
 def test_every_mutant_changes_one_file_in_functions_and_says_so():
@@ -35,5 +36,15 @@ def test_a_mutant_is_put_into_the_functions_of_the_process():
     assert LocalHealth.__init__.__code__ is before[LocalHealth.__init__]
 
 
-def test_the_whole_sample_can_be_made():
-    assert len(sample(400, 1)) == 400
+def test_a_call_is_left_out_together_with_the_functions_inside_it():
+    nodes = enumerate(_code(ast.parse((ROOT / SPF).read_text())))
+    calls = [number for number, node in nodes if isinstance(node, ast.Expr) and _has_comprehension(node)]
+    assert calls
+    for number in calls:
+        made = mutant(SPF, number)
+        assert "(left out)" in str(made)
+        assert made.changed
+
+
+def _has_comprehension(node: ast.AST) -> bool:
+    return any(isinstance(below, ast.ListComp) for below in ast.walk(node))
