@@ -1,4 +1,4 @@
-"""Two versions in one mesh: half of the daemons are the one before, built from the commit that CHANGELOG.md names.
+"""Two versions in one mesh: half of the daemons are an earlier one, built from the commit that CHANGELOG.md names.
 
 n1 - n2
 |     |      old and new beside each other on every link
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.netns
 
 NAME = f"kv{os.getpid()}"
 NODES = ("n1", "n2", "n3", "n4")
-OLD = {"an old founder admits new ones": ("n1", "n3"), "a new founder admits old ones": ("n2", "n4")}
+FIRST = "0.1.0"
+"""Which speaks the first protocol, and knows neither statements nor segments."""
 
 EXPLAINED = {
     "message of a stranger": "hellos of a member to one who has not joined yet",
@@ -37,23 +38,28 @@ EXPLAINED = {
 """What may be refused while a mesh forms or heals, whatever the versions. Nothing else may."""
 
 
-def previous() -> tuple[str, str]:
-    """The version before this one and its commit, as the changelog has them."""
-    entries = re.findall(r"^## (\d+\.\d+\.\d+)\b.*\(commit ([0-9a-f]{7,40})\)$", changelog(), re.MULTILINE)
-    earlier = [entry for entry in entries if entry[0] != __version__.partition("-")[0].partition(".dev")[0]]
-    assert earlier, "CHANGELOG.md names no earlier version with its commit"
-    return earlier[0]
+def released() -> dict[str, str]:
+    """Every version before this one and its commit, as the changelog has them, the latest first."""
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text()
+    entries = re.findall(r"^## (\d+\.\d+\.\d+)\b.*\(commit ([0-9a-f]{7,40})\)$", changelog, re.MULTILINE)
+    earlier = {version: commit for version, commit in entries if version != __version__.partition(".dev")[0]}
+    assert FIRST in earlier, "CHANGELOG.md names no earlier version with its commit"
+    return earlier
 
 
-def changelog() -> str:
-    return (REPOSITORY / "CHANGELOG.md").read_text()
+OLD = {
+    "an old founder admits new ones": (FIRST, ("n1", "n3")),
+    "a new founder admits old ones": (FIRST, ("n2", "n4")),
+    "a new founder admits those of the version before": (next(iter(released())), ("n2", "n4")),
+}
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source of the previous version."""
+def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source of an earlier version, of the first if nobody says which."""
     mesh.require_lab()
-    version, commit = previous()
+    version = getattr(request, "param", FIRST)
+    commit = released()[version]
     git = ["git", "-C", str(REPOSITORY)]
     if subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False).returncode:
         pytest.skip(f"version {version} (commit {commit}) is not in this clone: git fetch --unshallow")
@@ -63,11 +69,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(params=OLD)
-def lab(request: pytest.FixtureRequest, tree: Path) -> Iterator[Lab]:
+@pytest.fixture
+def lab(old: tuple[str, ...], tree: Path) -> Iterator[Lab]:
     """A mesh of four, old and new by turns; n1 is its founder."""
     take_down(NAME)
-    with Lab.up("ring:4", NAME, tp=2, sources=dict.fromkeys(OLD[request.param], tree)) as lab:
+    with Lab.up("ring:4", NAME, tp=2, sources=dict.fromkeys(old, tree)) as lab:
         yield lab
 
 
@@ -81,10 +87,12 @@ def unexplained(lab: Lab, nodes: tuple[str, ...]) -> dict[str, dict[str, int]]:
     }
 
 
-def test_two_versions_form_one_mesh_that_forwards_and_heals(lab: Lab, tree: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "tree", "old"), [(version, version, old) for version, old in OLD.values()], ids=OLD, indirect=["tree"]
+)
+def test_two_versions_form_one_mesh_that_forwards_and_heals(lab: Lab, version: str, old: tuple[str, ...]) -> None:
     versions = {node: lab.client(node).get("status")["version"] for node in NODES}
-    old = {node for node in NODES if node in lab.sources}
-    assert {versions[node] for node in old} == {previous()[0]}
+    assert {versions[node] for node in old} == {version}
     assert {versions[node] for node in NODES if node not in old} == {__version__}
     until(lambda: mesh.all_up(lab), "every node sees every other up")
     mesh.everybody_pings(lab)
@@ -148,7 +156,7 @@ def test_one_old_node_on_a_segment_keeps_it_a_full_mesh_until_it_is_replaced(tre
     with Lab.up("segment:4", NAME, tp=1, sources={"n3": tree}) as lab:
         until(lambda: mesh.all_up(lab), "every node sees every other up")
         mesh.everybody_pings(lab)
-        assert lab.client("n3").get("status")["version"] == previous()[0]
+        assert lab.client("n3").get("status")["version"] == FIRST
         for node in ("n1", "n2", "n4"):
             others = set(NODES) - {node}
             until(lambda node=node, others=others: up(lab, node) == others, f"{node} is adjacent to everyone")
