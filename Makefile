@@ -6,7 +6,7 @@ TEST_JOBS ?= 2
 
 BENCHES := spf fib gossip status coldstart healing segment idle flood handshakes
 
-.PHONY: venv system demo check lint types unit test bench soak soak-hostile soak-mutants clean $(addprefix bench-,$(BENCHES))
+.PHONY: venv system demo deb check lint types unit test bench soak soak-hostile soak-mutants clean $(addprefix bench-,$(BENCHES))
 
 venv: .venv/.ready
 
@@ -63,3 +63,8 @@ soak-mutants: venv
 clean:
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The Debian package of this tree, for this machine; the .deb is left in build/.
+ARCH ?=
+deb: venv
+	@packaging/deb/build.sh $(ARCH)

@@ -6,6 +6,7 @@ goes away, since what it started cannot be taken back halfway.
 """
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class AdminServer:
-    """Serves one daemon on one socket."""
+    """Serves one daemon on one socket: on ``path``, or on one that the service manager listens on already.
 
-    def __init__(self, daemon: Daemon, path: Path) -> None:
+    What was handed over stays the manager's: whoever connects while no daemon runs waits for the next one.
+    """
+
+    def __init__(self, daemon: Daemon, path: Path, handed: socket.socket | None = None) -> None:
         self._daemon = daemon
         self._path = path
+        self._handed = handed
         self._inode: int | None = None
         self._runner: web.AppRunner | None = None
         self._streams: set[asyncio.Task[Any]] = set()
@@ -37,8 +42,11 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listen and answer. Raises ``ConfigError`` where the socket cannot be had."""
-        listener = sockets.listen(self._path)
-        self._inode = sockets.inode(self._path)
+        listener = self._handed
+        if listener is None:
+            listener = sockets.listen(self._path)
+            self._inode = sockets.inode(self._path)
+        listener.setblocking(False)
         self._runner = web.AppRunner(
             self._application(), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
         )

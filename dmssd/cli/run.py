@@ -29,8 +29,11 @@ def run(context: click.Context, file: Path | None) -> None:
     config = load(file)
     from dmssd.driver.daemon import RUN_AGAIN
     from dmssd.driver.daemon import run as run_daemon
+    from dmssd.driver.systemd import ADMIN_SOCKET, Handed
 
-    status = run_daemon(config, file)
+    handed = Handed(os.environ, os.getpid())
+    status = run_daemon(config, file, handed.sockets.get(ADMIN_SOCKET))
     if status == RUN_AGAIN:
+        handed.hand_on(os.environ)
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - itself
     context.exit(status)

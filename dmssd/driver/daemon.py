@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -78,16 +79,17 @@ RUN_AGAIN = -1
 """Instead of an exit status: start the daemon afresh in this process, its configuration having been undone."""
 
 
-def run(config: Config, file: Path | None = None) -> int:
+def run(config: Config, file: Path | None = None, admin: socket.socket | None = None) -> int:
     """Run the daemon until it is told to stop; the exit status of the process, or ``RUN_AGAIN``.
 
-    ``file`` is where ``config`` was read, and will be read again.
+    ``file`` is where ``config`` was read, and will be read again. ``admin``: a socket that somebody listens on already,
+    and which stays open.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
-    return asyncio.run(_run(config, file))
+    return asyncio.run(_run(config, file, admin))
 
 
-async def _run(filed: Config, file: Path | None) -> int:
+async def _run(filed: Config, file: Path | None, admin: socket.socket | None) -> int:
     store = Store(filed.state)
     try:
         trials = Confirming(store.read(TRIALS_KEY), clock.boot())
@@ -96,7 +98,7 @@ async def _run(filed: Config, file: Path | None) -> int:
             _log.warning("the configuration files hold a change that was undone: running by the one before it")
         devices = KernelDevices(_device_settings(chosen.config, _identity(store)), store)
         try:
-            return await Daemon(chosen, store, devices, trials, file).serve()
+            return await Daemon(chosen, store, devices, trials, file, admin).serve()
         finally:
             devices.close()
     finally:
@@ -107,7 +109,13 @@ class Daemon:
     """A running daemon, as the admin API sees it; satisfies :class:`dmssd.api.daemon.Daemon`."""
 
     def __init__(
-        self, chosen: Chosen, store: Store, devices: KernelDevices, trials: Confirming, file: Path | None
+        self,
+        chosen: Chosen,
+        store: Store,
+        devices: KernelDevices,
+        trials: Confirming,
+        file: Path | None,
+        admin: socket.socket | None = None,
     ) -> None:
         config = chosen.config
         self._again = False
@@ -132,7 +140,7 @@ class Daemon:
             on_rejected=self._on_rejected,
             notifier=self._notifier,
         )
-        self._server = AdminServer(self, config.socket)
+        self._server = AdminServer(self, config.socket, admin.dup() if admin is not None else None)
 
     async def serve(self) -> int:
         """Serve until stopped; the exit status."""

@@ -6,7 +6,11 @@ from collections.abc import Mapping, MutableMapping
 
 from sansio.instant import Duration, Instant
 
+ADMIN_SOCKET = "admin"
+"""What systemd/dmssd.socket calls the socket of the admin API."""
+
 _FIRST_DESCRIPTOR = 3
+_VARIABLES = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 class Notifier:
@@ -46,6 +50,22 @@ class Notifier:
             except OSError:
                 # A manager that does not listen must not take the network down.
                 return
+
+
+class Handed:
+    """The sockets that the service manager handed over, and how to hand them on when the process starts itself anew."""
+
+    def __init__(self, environment: MutableMapping[str, str], pid: int) -> None:
+        """Takes the variables out of the environment, so that no child of ours takes the sockets for its own."""
+        said = {name: environment[name] for name in _VARIABLES if name in environment}
+        self.sockets = listen_sockets(environment, pid)
+        self._said = said if self.sockets else {}
+
+    def hand_on(self, environment: MutableMapping[str, str]) -> None:
+        """Leave them to the program that takes this one's place in this process."""
+        environment.update(self._said)
+        for each in self.sockets.values():
+            each.set_inheritable(True)
 
 
 def listen_sockets(environment: MutableMapping[str, str], pid: int) -> dict[str, socket.socket]:

@@ -411,3 +411,21 @@ def test_a_reader_that_has_seen_everything_waits_for_the_next_event() -> None:
 def test_the_small_daemon_is_a_daemon() -> None:
     daemon: Daemon = SmallDaemon.__new__(SmallDaemon)
     assert daemon is not None
+
+
+def test_a_socket_handed_over_is_served_and_left_to_whoever_listened_first(path: Path) -> None:
+    async def main() -> None:
+        handed = sockets.listen(path)
+        for _ in range(2):  # one daemon after another
+            server = AdminServer(SmallDaemon(), path, handed.dup())
+            await server.start()
+            assert (await ask(path, "GET", "/v1/status"))[0] == 200
+            await server.stop()
+            assert path.is_socket()
+        # Between two daemons nobody is refused: the connection waits.
+        waiting = socket.socket(socket.AF_UNIX)
+        waiting.connect(str(path))
+        waiting.close()
+        handed.close()
+
+    asyncio.run(main())

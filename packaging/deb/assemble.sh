@@ -1,0 +1,25 @@
+#!/bin/sh
+# Put together what the package installs: assemble.sh DIRECTORY x86_64|aarch64
+set -eu
+tree=$1 platform=$2
+private=$tree/usr/lib/dmssd
+mkdir -p "$private" "$tree/usr/bin" "$tree/usr/share/man/man1" "$tree/etc/dmssd"
+
+.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile \
+    --only-binary=:all: --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none \
+    --platform "manylinux2014_$platform" --platform "manylinux_2_17_$platform" --platform "manylinux_2_28_$platform" \
+    --platform "manylinux_2_34_$platform" --platform any --target "$private" -r requirements.lock
+for package in sansio gossip routing dmssd; do cp -r "$package" "$private/"; done
+
+# What a running node never imports.
+rm -rf "$private/bin"
+find "$private" -type d \( -name __pycache__ -o -name tests -o -name test \) -prune -exec rm -rf {} +
+find "$private" -type f \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' -o -name RECORD \
+    -o -name INSTALLER -o -name WHEEL -o -name REQUESTED -o -name direct_url.json \) -delete
+find "$private" -name '*.so*' -type f -exec chmod 644 {} +
+# Modules are no programs.
+find "$private" -name '*.py' -type f -exec sed -i '1{/^#!/d}' {} + -exec chmod 644 {} +
+
+install -m 755 packaging/deb/dmssd "$tree/usr/bin/dmssd"
+.venv/bin/python packaging/deb/manual.py >"$tree/usr/share/man/man1/dmssd.1"
+install -m 644 packaging/deb/dmssd.toml "$tree/etc/dmssd/dmssd.toml"

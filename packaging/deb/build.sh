@@ -1,0 +1,36 @@
+#!/bin/sh
+# Build the Debian package of this tree: packaging/deb/build.sh [amd64|arm64]; the .deb is left in build/.
+#
+# Locked wheels of that architecture are fetched here, by hash; nothing is fetched when the package is installed. armv7
+# has no wheels of cffi, cryptography, msgspec and pynacl, so there is no package for it.
+set -eu
+cd "$(dirname "$0")/../.."
+architecture=${1:-$(dpkg --print-architecture)}
+case $architecture in
+amd64) platform=x86_64 ;;
+arm64) platform=aarch64 ;;
+*)
+    echo "there is no package for $architecture: amd64 and arm64 have the wheels that are needed" >&2
+    exit 1
+    ;;
+esac
+setup/system.sh debhelper dpkg-dev fakeroot
+
+version=$(.venv/bin/python -c 'import dmssd; print(dmssd.__version__.replace(".dev", "~dev"))')
+work=build/deb/$architecture
+rm -rf "$work"
+mkdir -p "$work"
+cp -r packaging/deb/debian "$work/debian"
+packaging/deb/assemble.sh "$work/tree" "$platform"
+packaging/deb/copyright.py "$work/tree/usr/lib/dmssd" >"$work/debian/copyright"
+packaging/deb/changelog.py CHANGELOG.md "$version" >"$work/debian/changelog"
+cp systemd/dmssd.service systemd/dmssd.socket "$work/debian/"
+cp systemd/sysusers.d/dmssd.conf "$work/debian/dmssd.sysusers"
+(cd "$work" && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage --build=binary --no-sign -d \
+    --host-arch "$architecture" >build.log 2>&1) || {
+    tail -20 "$work/build.log" >&2
+    exit 1
+}
+mkdir -p build
+mv build/deb/dmssd_*_"$architecture".deb build/
+ls -l build/dmssd_"$version"_"$architecture".deb
