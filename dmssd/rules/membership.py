@@ -65,7 +65,8 @@ class Membership:
     def members(self, chains: Iterable[bytes]) -> dict[NodeId, Certificate]:
         """Everybody known to be a member, with the best certificate seen. ``chains``: those that LSAs were proved by.
 
-        The recovery key is no member, though it has a certificate.
+        The recovery key is no member, though it has a certificate; nor is whoever goes on under another key, whose
+        resignation may not have come yet.
         """
         found: dict[NodeId, Certificate] = {}
 
@@ -88,7 +89,13 @@ class Membership:
                 note(act.link)
                 for link in act.chain:
                     note(link)
+        for node in self._succeeded() - {self.me}:
+            found.pop(node, None)
         return found
+
+    def _succeeded(self) -> set[NodeId]:
+        acts = (act for held in self.standing.admitted.values() for act in held)
+        return {act.succeeds for act in acts if act.succeeds is not None}
 
     def capabilities_for_newcomer(self, members: int) -> int:
         """What one more member gets, where there are so many already."""

@@ -12,8 +12,8 @@ A NodeId is the hash of a key, so the machine becomes another member. Step by st
 4. When all neighbours have acknowledged that, the node becomes the successor, as after a restart of its daemon: with
    the whole database, the routes in the kernel, its addresses.
 5. ``RESIGN_AFTER`` later it publishes what the old key signed beforehand: its resignation. From then on that key opens
-   nothing. Should that not happen, the admin that admitted the successor votes the old one out after ``LINGER``, so
-   that nobody keeps two memberships.
+   nothing. Should that not happen, the admin that admitted the successor votes the old one out after ``LINGER`` (all
+   admins do where an admin admitted its own), so that nobody keeps two memberships.
 """
 
 from collections.abc import Iterable, Mapping
@@ -124,8 +124,8 @@ def to_admit(
 
 
 def lingering(standing: Standing, me: NodeId) -> list[NodeId]:
-    """Members to whom we admitted a successor, and who are still there."""
-    acts = [act for held in standing.admitted.values() for act in held if act.author == me]
+    """Members to whom we admitted a successor, or who did so themselves, and who are still there."""
+    acts = [act for held in standing.admitted.values() for act in held if act.author in (me, act.succeeds)]
     return sorted({act.succeeds for act in acts if act.succeeds is not None} - standing.expelled.keys() - {me})
 
 

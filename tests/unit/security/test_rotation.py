@@ -100,3 +100,22 @@ def test_the_first_lsa_under_the_next_key_says_the_same_and_names_the_one_before
     (item,) = FLOOD_CODEC.decode(rotation.first_flood(mine, credentials), "").lsas
     lsa = LSA_CODEC.decode(SIGNED_CODEC.decode(item.signed, "").body, "")
     assert lsa == Lsa(NEXT.node, 1, "n1", (), (), successor=None, predecessor=realm.node("n1"))
+
+
+def test_where_an_admin_admitted_its_own_successor_the_others_see_to_it():
+    realm = Realm()
+    realm.admit("n0", "n1", admin=True)
+    succeed(realm, "n0", "n0")
+    assert rotation.lingering(realm.judge(), realm.node("n1")) == [realm.node("n0")]
+    assert rotation.lingering(realm.judge(), realm.node("n0")) == []
+
+
+def test_a_name_means_the_successor_before_the_resignation_has_come():
+    realm = Realm()
+    realm.admit("n0", "n1", admin=True)
+    realm.admit("n0", "m2")
+    succeed(realm, "n1", "m2")
+    membership = Membership(realm.members["n0"], 3)
+    membership.standing = realm.judge()
+    found = membership.members(each.chain for each in realm.members.values())
+    assert [node for node, certificate in found.items() if certificate.name == "m2"] == [NEXT.node]
