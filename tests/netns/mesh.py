@@ -1,5 +1,6 @@
 """Real daemons in namespaces, for tests: waiting, asking, and the naive truth to compare with."""
 
+import contextlib
 import functools
 import itertools
 import json
@@ -8,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import pytest
 
 from dmssd.lab.lab import Lab
+from dmssd.lab.lifecycle import take_down
 from sansio.errors import DmssdError
 from tests.netns.kernel import REPOSITORY, require_netns
 
@@ -122,6 +124,18 @@ def at_rest(lab: Lab, seconds: int) -> bool:
     """Whether all members have been up everywhere for so long: whatever changed before is known to all."""
     members = [member for node in lab.nodes for member in lab.client(node).get("members")]
     return all(member["state"] == "up" and member["since_s"] >= seconds for member in members)
+
+
+@contextlib.contextmanager
+def at_rest_from_the_start(shape: str, name: str) -> Iterator[Lab]:
+    """A lab whose nodes compute for themselves, given out when nothing changes any more."""
+    require_lab()
+    take_down(name)
+    with Lab.up(shape, name, tp=0) as lab:
+        until(lambda: all_up(lab), "all are up")
+        everybody_pings(lab)
+        until(lambda: at_rest(lab, REST_S), "all are at rest")
+        yield lab
 
 
 def pings(lab: Lab, source: str, destination: str, seconds: float = 1.0) -> bool:

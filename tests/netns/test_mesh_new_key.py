@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import pytest
 
 from dmssd.lab.lab import Lab
-from dmssd.lab.lifecycle import take_down
 from dmssd.lab.outage import Flow
 from tests.netns import mesh
 from tests.netns.mesh import dmssd, until
@@ -25,12 +24,7 @@ PORTS = range(40_127, 40_131)
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    mesh.require_lab()
-    take_down(NAME)
-    with Lab.up("ring:6", NAME, tp=0) as lab:
-        until(lambda: mesh.all_up(lab), "all are up")
-        mesh.everybody_pings(lab)
-        until(lambda: mesh.at_rest(lab, mesh.REST_S), "all are at rest")
+    with mesh.at_rest_from_the_start("ring:6", NAME) as lab:
         yield lab
 
 
