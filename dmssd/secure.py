@@ -397,7 +397,7 @@ class SecureNode:
         if not wishes:
             return
         members = self.membership.members(self._chains())
-        for author, wanted in rotation.to_admit(wishes, members, standing):
+        for author, wanted in rotation.to_admit(wishes, members):
             with contextlib.suppress(AdmissionError):  # too far from the founder to admit: somebody else may be nearer
                 self._admission_actions(self.admission.succeed(members[author], wanted), now, out)
 

@@ -5,7 +5,7 @@ makes of it: which capabilities a newcomer gets, what a vote of ours says, which
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from dmssd.rules.names import Names
@@ -89,13 +89,18 @@ class Membership:
                 note(act.link)
                 for link in act.chain:
                     note(link)
-        for node in self._succeeded() - {self.me}:
-            found.pop(node, None)
+        for node in self._succeeded(found) - {self.me}:
+            del found[node]
         return found
 
-    def _succeeded(self) -> set[NodeId]:
-        acts = (act for held in self.standing.admitted.values() for act in held)
-        return {act.succeeds for act in acts if act.succeeds is not None}
+    def _succeeded(self, found: Mapping[NodeId, Certificate]) -> set[NodeId]:
+        """Those with a successor: by their own word, or by that of an admin who could have expelled them alone."""
+        acts = (act for held in self.standing.admitted.values() for act in held if act.succeeds in found)
+        return {
+            act.succeeds
+            for act in acts
+            if act.succeeds is not None and (act.author == act.succeeds or not found[act.succeeds].is_admin)
+        }
 
     def capabilities_for_newcomer(self, members: int) -> int:
         """What one more member gets, where there are so many already."""

@@ -103,15 +103,12 @@ def signed_resignation(resignation: Publish, me: NodeId, signer: Signer) -> byte
     return REPLICA_CODEC.encode(Push((Statement(me, signed, signer.sign(signed)),)))
 
 
-def to_admit(
-    statements: Iterable[Held], members: Mapping[NodeId, Certificate], standing: Standing
-) -> list[tuple[NodeId, Succession]]:
-    """Members that want a successor and have none yet, with what they stated on topic ``succeed``."""
-    succeeded = {act.succeeds for acts in standing.admitted.values() for act in acts}
+def to_admit(statements: Iterable[Held], members: Mapping[NodeId, Certificate]) -> list[tuple[NodeId, Succession]]:
+    """Members that want a successor, with what they stated on topic ``succeed``; who has one is no member any more."""
     found = []
     for held in statements:
         author = held.key.author
-        if author not in members or author in succeeded:
+        if author not in members:
             continue
         try:
             wanted = SUCCESSION_CODEC.decode(held.body, "succession")

@@ -27,7 +27,9 @@ def realm() -> Realm:
 
 
 def members(realm: Realm) -> dict[NodeId, Certificate]:
-    return Membership(realm.members["n0"], 3).members(each.chain for each in realm.members.values())
+    membership = Membership(realm.members["n0"], 3)
+    membership.standing = realm.judge()
+    return membership.members(each.chain for each in realm.members.values())
 
 
 def wish(realm: Realm, author: str, identity: Identity = NEXT, about: str | None = None) -> Held:
@@ -37,7 +39,7 @@ def wish(realm: Realm, author: str, identity: Identity = NEXT, about: str | None
 
 
 def to_admit(realm: Realm, *wishes: Held) -> list[NodeId]:
-    return [author for author, _ in rotation.to_admit(wishes, members(realm), realm.judge())]
+    return [author for author, _ in rotation.to_admit(wishes, members(realm))]
 
 
 def succeed(realm: Realm, issuer: str, author: str, identity: Identity = NEXT) -> Held:
@@ -115,7 +117,13 @@ def test_a_name_means_the_successor_before_the_resignation_has_come():
     realm.admit("n0", "n1", admin=True)
     realm.admit("n0", "m2")
     succeed(realm, "n1", "m2")
-    membership = Membership(realm.members["n0"], 3)
-    membership.standing = realm.judge()
-    found = membership.members(each.chain for each in realm.members.values())
-    assert [node for node, certificate in found.items() if certificate.name == "m2"] == [NEXT.node]
+    assert [node for node, certificate in members(realm).items() if certificate.name == "m2"] == [NEXT.node]
+
+
+def test_no_admin_gives_another_admin_a_successor_that_it_did_not_ask_for():
+    realm = Realm()
+    realm.admit("n0", "n1", admin=True)
+    realm.admit("n0", "n2", admin=True)
+    succeed(realm, "n1", "n2")
+    assert realm.node("n2") in members(realm)
+    assert to_admit(realm, wish(realm, "n2", OTHER)) == [realm.node("n2")]
