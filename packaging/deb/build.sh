@@ -1,5 +1,6 @@
 #!/bin/sh
-# Build the Debian package of this tree: packaging/deb/build.sh [amd64|arm64]; the .deb is left in build/.
+# Build the Debian package of this tree: packaging/deb/build.sh [amd64|arm64]; the .deb is left in build/. amd64 is what
+# has been built; arm64 takes its wheels by the same lines and has not been tried to the end.
 #
 # Locked wheels of that architecture are fetched here, by hash; nothing is fetched when the package is installed. armv7
 # has no wheels of cffi, cryptography, msgspec and pynacl, so there is no package for it.
