@@ -46,14 +46,15 @@ def require_lab() -> None:
 def until(claim: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
     """Wait until ``claim`` answers something true, and return it; AssertionError naming ``what`` did not come true.
 
-    A daemon that does not answer (it starts, stops or was killed) is asked again.
+    A daemon that does not answer (it starts, stops or was killed) is asked again, and so is one whose answer does not
+    name yet what the claim is about (``LookupError``).
     """
     end = time.monotonic() + seconds
     while True:
         try:
             answer = claim()
-        except DmssdError as problem:
-            answer, what_else = None, f" ({problem})"
+        except (DmssdError, LookupError) as problem:
+            answer, what_else = None, f" ({problem!r})"
         else:
             what_else = f" ({answer!r})"
         if answer:
