@@ -83,10 +83,10 @@ class Crowd:
             self._swim(node, core.handle(swim.Started(), self.now))
             for other, key in self._keys.items():
                 if other != node:
-                    core._members.put(other, Standing(0, State.ALIVE, ""), self.now)
-                    core._order.add(other)
+                    core._ground.members.put(other, Standing(0, State.ALIVE, ""), self.now)
+                    core._probing.take_turns_with(other)
                     self.sessions[node].handle(PeerKnown(other, key), self.now)
-            core._up_at_sync = len(self._keys)
+            core._pushpull._up_at_sync = len(self._keys)
             self._plan(node)
 
     def run(self, seconds: float) -> None:

@@ -62,7 +62,7 @@ def test_a_daemon_that_goes_by_the_time_of_day_would_be_found_out() -> None:
 
         def boot_by_the_clock(start):
             daemon = boot(start)
-            mesh.secure_of(daemon).node.swim._rng = random.Random(start.wall())
+            mesh.secure_of(daemon).node.swim._ground.rng = random.Random(start.wall())
             return daemon
 
         world._boot = boot_by_the_clock

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.handshakes import HEALING_AIM_PER_S, REST_AIM_PER_S, Crowd
 from dmssd.security import sessions
-from gossip import swim
+from gossip import speech, swim
 from gossip.swim import State
 from sansio.instant import SECOND
 
@@ -16,8 +16,8 @@ PERIODS_PER_S = SECOND / swim.SwimConfig().period
 @pytest.fixture
 def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
     monkeypatch.setattr(sessions, "END_TO_END_MAX", SESSIONS)
-    monkeypatch.setattr(swim, "FAMILIAR_MAX", 6)
-    monkeypatch.setattr(swim, "FAMILIAR_MIN", 2)
+    monkeypatch.setattr(speech, "FAMILIAR_MAX", 6)
+    monkeypatch.setattr(speech, "FAMILIAR_MIN", 2)
     return Crowd(MEMBERS)
 
 

@@ -48,7 +48,7 @@ def never_believes_a_refutation(secure: SecureNode) -> None:
             return held
         return join(held, claim)
 
-    secure.node.swim._join = deaf
+    secure.node.swim._claims._join = deaf
 
 
 STALL = (Fault("stall-daemon", at(11), at(15), (5,)),)

@@ -1,6 +1,7 @@
 """Many Swim cores in virtual time: what must come about, and what must not."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -206,11 +207,12 @@ def test_one_deaf_member_takes_nobody_down() -> None:
 def test_without_refutations_that_count_live_members_are_declared_dead() -> None:
     """The same network with a planted bug: the checks above can fail."""
 
-    class Stubborn(Swim):
-        def _refute(self, update: object, now: object) -> list[object]:  # type: ignore[override]
-            return []
+    def stubborn(*arguments: Any) -> Swim:
+        core = Swim(*arguments)
+        core._claims._refute = lambda update, now: []
+        return core
 
-    net = Net(16, 1, loss=0.25, swim=Stubborn)
+    net = Net(16, 1, loss=0.25, swim=stubborn)
     net.run(240)
     assert net.deaths()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gossip import swim as module
+from gossip import ground, probing, pushpull, speech
 from gossip.members import INCARNATION_MAX, Standing
 from gossip.messages import (
     MESSAGE_CODEC,
@@ -202,7 +202,7 @@ def test_unknown_members_in_updates_are_added() -> None:
 
 
 def test_a_full_table_refuses_newcomers_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MEMBERS_MAX", 1)
+    monkeypatch.setattr(ground, "MEMBERS_MAX", 1)
     bench = Bench()
     bench.meet(A, B)
     assert Rejected(B[:4].hex(), "member table is full") in bench.actions
@@ -216,7 +216,7 @@ def test_an_unsent_sync_is_asked_again_a_bounded_number_of_times() -> None:
     bench.meet(A)
     bench.idle(20)
     asked = len(sent(bench.actions, SyncRequest))
-    assert asked == module.SYNC_TRIES_MAX
+    assert asked == pushpull.SYNC_TRIES_MAX
 
 
 def test_an_answered_sync_is_not_asked_again() -> None:
@@ -383,7 +383,7 @@ def test_a_relay_has_forgotten_after_the_askers_wait() -> None:
 
 
 def test_a_full_relay_sends_its_nack_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RELAYS_MAX", 1)
+    monkeypatch.setattr(probing, "RELAYS_MAX", 1)
     bench = Bench()
     bench.meet(A, B)
     bench.hear(A, PingReq(0, 77, (), B, 400))
@@ -670,7 +670,7 @@ def test_no_message_exceeds_its_size_even_with_a_thousand_long_named_members() -
     bench.idle(3)
     sizes = [len(action.payload) for action in bench.actions if isinstance(action, Send)]
     assert max(sizes) <= PAYLOAD_BYTES_MAX
-    assert len(sent(bench.actions, SyncPage)) == module.SYNC_PAGES_MAX
+    assert len(sent(bench.actions, SyncPage)) == pushpull.SYNC_PAGES_MAX
 
 
 # Stalls
@@ -1008,8 +1008,8 @@ def test_a_failed_probe_that_confirms_an_old_suspicion_ends_it_in_the_same_wake(
 
 
 def test_in_a_large_mesh_news_goes_to_those_that_spoke_to_us_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FAMILIAR_MAX", 3)
-    monkeypatch.setattr(module, "FAMILIAR_MIN", 2)
+    monkeypatch.setattr(speech, "FAMILIAR_MAX", 3)
+    monkeypatch.setattr(speech, "FAMILIAR_MIN", 2)
     bench = Bench()
     others = [identity(number) for number in range(10, 30)]
     bench.meet(*others)
@@ -1022,8 +1022,8 @@ def test_in_a_large_mesh_news_goes_to_those_that_spoke_to_us_last(monkeypatch: p
 
 
 def test_where_few_are_familiar_news_goes_to_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FAMILIAR_MAX", 3)
-    monkeypatch.setattr(module, "FAMILIAR_MIN", 2)
+    monkeypatch.setattr(speech, "FAMILIAR_MAX", 3)
+    monkeypatch.setattr(speech, "FAMILIAR_MIN", 2)
     bench = Bench()
     others = [identity(number) for number in range(10, 30)]
     bench.meet(*others)
