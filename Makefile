@@ -6,7 +6,7 @@ TEST_JOBS ?= 2
 
 BENCHES := spf fib gossip status coldstart healing segment idle flood handshakes
 
-.PHONY: venv system demo deb check lint types unit test bench soak soak-hostile soak-mutants clean $(addprefix bench-,$(BENCHES))
+.PHONY: venv system demo deb check lint types unit test bench soak soak-hostile soak-mutants soak-packages clean $(addprefix bench-,$(BENCHES))
 
 venv: .venv/.ready
 
@@ -36,6 +36,7 @@ check: lint types unit
 test: system venv lint types
 	@$(BIN)/pytest -n $(TEST_JOBS) tests/unit tests/property tests/vectors tests/simulation
 	@$(BIN)/pytest tests/netns
+	@$(BIN)/pytest tests/packaging
 
 # All figures of docs/performance.md; the idle daemon is watched for a minute unless IDLE_SECONDS=600.
 bench: system venv
@@ -59,6 +60,10 @@ soak-hostile: venv
 MUTANTS ?= 400
 soak-mutants: venv
 	@nice $(BIN)/python -m benchmarks.mutants --mutants $(MUTANTS) $(ARGS)
+
+# Packages of every architecture: the same bytes when built again, their contents, lintian.
+soak-packages: venv
+	@$(BIN)/python packaging/deb/soak.py
 
 clean:
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

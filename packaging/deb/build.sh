@@ -1,6 +1,5 @@
 #!/bin/sh
-# Build the Debian package of this tree: packaging/deb/build.sh [amd64|arm64]; the .deb is left in build/. amd64 is what
-# has been built; arm64 takes its wheels by the same lines and has not been tried to the end.
+# Build the Debian package of this tree: packaging/deb/build.sh [amd64|arm64]; the .deb is left in build/.
 #
 # Locked wheels of that architecture are fetched here, by hash; nothing is fetched when the package is installed. armv7
 # has no wheels of cffi, cryptography, msgspec and pynacl, so there is no package for it.
@@ -16,6 +15,12 @@ arm64) platform=aarch64 ;;
     ;;
 esac
 setup/system.sh debhelper dpkg-dev fakeroot
+if [ "$architecture" != "$(dpkg --print-architecture)" ]; then
+    # To strip with, and to learn what is needed of those libraries.
+    tools=$(echo "$platform" | tr _ -)
+    setup/system.sh "binutils-$tools-linux-gnu" "libc6-$architecture-cross" "libgcc-s1-$architecture-cross" \
+        "libstdc++6-$architecture-cross"
+fi
 
 version=$(.venv/bin/python -c 'import dmssd; print(dmssd.__version__.replace(".dev", "~dev"))')
 work=build/deb/$architecture
@@ -34,4 +39,6 @@ cp systemd/sysusers.d/dmssd.conf "$work/debian/dmssd.sysusers"
 }
 mkdir -p build
 mv build/deb/dmssd_*_"$architecture".deb build/
-ls -l build/dmssd_"$version"_"$architecture".deb
+file=build/dmssd_${version}_$architecture.deb
+bytes=$(stat --format %s "$file")
+echo "$file: $((bytes / 10000 / 100)).$(printf %02d $((bytes / 10000 % 100))) MB (aim: 8 MB)"
