@@ -95,10 +95,15 @@ def frames(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
 
 
 class NetlinkSocket:
-    """Requests to rtnetlink, one at a time, answered before the call returns."""
+    """Requests to rtnetlink, one at a time, answered before the call returns.
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    ``opened``: a socket that was opened in another network namespace, to speak to that one's.
+    """
+
+    def __init__(self, opened: socket.socket | None = None) -> None:
+        self._socket = opened or socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
         self._socket.bind((0, 0))
         # Acknowledge with the header alone, and have dumps honour their filters.
         self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)

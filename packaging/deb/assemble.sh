@@ -4,7 +4,8 @@ set -eu
 tree=$1 platform=$2
 private=$tree/usr/lib/dmssd
 share=$tree/usr/share
-mkdir -p "$private" "$tree/usr/bin" "$tree/etc/dmssd" "$share/man/man1" "$share/man/man5" \
+mkdir -p "$private" "$tree/usr/bin" "$tree/usr/libexec/dmssd" "$tree/etc/dmssd" \
+    "$share/man/man1" "$share/man/man5" "$share/man/man8" \
     "$share/bash-completion/completions" "$share/zsh/vendor-completions" "$share/fish/vendor_completions.d"
 
 .venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile \
@@ -23,9 +24,11 @@ find "$private" -name '*.so*' -type f -exec chmod 644 {} +
 find "$private" -name '*.py' -type f -exec sed -i '1{/^#!/d}' {} + -exec chmod 644 {} +
 
 install -m 755 packaging/deb/dmssd "$tree/usr/bin/dmssd"
+install -m 755 packaging/deb/helper "$tree/usr/libexec/dmssd/helper"
 .venv/bin/python packaging/deb/manual.py >"$share/man/man1/dmssd.1"
 .venv/bin/python packaging/deb/manual_settings.py >"$share/man/man5/dmssd.toml.5"
 .venv/bin/python packaging/deb/completion.py bash >"$share/bash-completion/completions/dmssd"
 .venv/bin/python packaging/deb/completion.py zsh >"$share/zsh/vendor-completions/_dmssd"
 .venv/bin/python packaging/deb/completion.py fish >"$share/fish/vendor_completions.d/dmssd.fish"
-install -m 644 packaging/deb/dmssd.toml "$tree/etc/dmssd/dmssd.toml"
+install -m 644 packaging/deb/dmssd-helper.8 "$share/man/man8/"
+install -m 644 packaging/deb/dmssd.toml packaging/deb/helper.toml "$tree/etc/dmssd/"

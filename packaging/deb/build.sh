@@ -30,7 +30,7 @@ cp -r packaging/deb/debian "$work/debian"
 packaging/deb/assemble.sh "$work/tree" "$platform"
 packaging/deb/copyright.py "$work/tree/usr/lib/dmssd" >"$work/debian/copyright"
 packaging/deb/changelog.py CHANGELOG.md "$version" >"$work/debian/changelog"
-cp systemd/dmssd.service systemd/dmssd.socket "$work/debian/"
+cp systemd/*.service systemd/*.socket "$work/debian/"
 cp systemd/sysusers.d/dmssd.conf "$work/debian/dmssd.sysusers"
 (cd "$work" && PATH=/usr/sbin:/usr/bin:/sbin:/bin dpkg-buildpackage --build=binary --no-sign -d \
     --host-arch "$architecture" >build.log 2>&1) || {

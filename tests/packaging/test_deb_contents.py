@@ -111,7 +111,7 @@ def test_every_module_that_lies_there_belongs_to_something_named(tree: Path) -> 
     assert {top for top in tops if others.get(top, top).lower() not in owned} == set()
 
 
-@pytest.mark.parametrize("page", ["man1/dmssd.1.gz", "man5/dmssd.toml.5.gz"])
+@pytest.mark.parametrize("page", ["man1/dmssd.1.gz", "man5/dmssd.toml.5.gz", "man8/dmssd-helper.8.gz"])
 def test_the_manual_is_taken_without_a_warning(tree: Path, page: str) -> None:
     need("man-db")
     file = tree / "usr/share/man" / page
