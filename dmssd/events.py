@@ -94,6 +94,11 @@ class SettingsChanged:
     settings: NodeSettings
 
 
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The daemon has been told to stop: have on disk what was to be written later. The last event."""
+
+
 NodeEvent = (
     LinkUp
     | LinkDown
@@ -104,6 +109,7 @@ NodeEvent = (
     | NetworksRead
     | SettingsChanged
     | Request
+    | Stopping
     | Wake
 )
 

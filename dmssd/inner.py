@@ -22,6 +22,7 @@ from dmssd.events import (
     SendEcho,
     SetAddresses,
     SettingsChanged,
+    Stopping,
 )
 from dmssd.security.sessions import Path, RoutedPath
 from gossip.replica import Publish, StatementsChanged
@@ -122,6 +123,7 @@ InnerEvent = (
     | TakeOver
     | NetworksRead
     | Request
+    | Stopping
     | Wake
 )
 

@@ -33,6 +33,7 @@ from dmssd.events import (
     SendEcho,
     SetAddresses,
     SettingsChanged,
+    Stopping,
 )
 from dmssd.fragments import Fragments
 from dmssd.inner import InnerAction, InnerEvent, OpenSession, PeerSpoke, PeerUp, SendToPeer
@@ -257,7 +258,7 @@ class Node:
                 self._carry(path, payload, via, now)
             case PeerUp():
                 self._on_peer_up(event, now)
-            case LinkUp() | LinkDown() | FibProgrammed() | FibRead() | NetworksRead():
+            case LinkUp() | LinkDown() | FibProgrammed() | FibRead() | NetworksRead() | Stopping():
                 self._on_machine(event, now)
             case SettingsChanged(settings):
                 self._on_settings(settings, now)
@@ -276,7 +277,9 @@ class Node:
             if due is not None and due <= now:
                 self._pending += core.handle(Wake(), now)
 
-    def _on_machine(self, event: LinkUp | LinkDown | FibProgrammed | FibRead | NetworksRead, now: Instant) -> None:
+    def _on_machine(
+        self, event: LinkUp | LinkDown | FibProgrammed | FibRead | NetworksRead | Stopping, now: Instant
+    ) -> None:
         match event:
             case LinkUp() | LinkDown():
                 self._on_link(event, now)
@@ -284,6 +287,8 @@ class Node:
                 self._pending += self.claims.handle(claims.NetworksRead(networks), now)
             case FibProgrammed() | FibRead():
                 self._on_fib(event, now)
+            case Stopping():
+                self._pending += self.replica.handle(replica.PersistNow(), now)
             case _:
                 assert_never(event)
 

@@ -27,6 +27,7 @@ from dmssd.events import (
     NetworksRead,
     Request,
     SettingsChanged,
+    Stopping,
 )
 from dmssd.inner import InnerAction, InnerEvent
 from dmssd.rules.succession import PREDECESSOR_KEY
@@ -106,6 +107,7 @@ RECORDED_TYPES: tuple[type, ...] = (
     NetworksRead,
     Request,
     Wake,
+    Stopping,
 )
 
 STORED_FOR_REPLAY = ("lsa-sequence", "incarnation", "traffic", PREDECESSOR_KEY, *STORED_KEYS)

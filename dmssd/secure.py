@@ -29,6 +29,7 @@ from dmssd.events import (
     Request,
     SendDatagram,
     SettingsChanged,
+    Stopping,
 )
 from dmssd.inner import CarrySealed, GreetingHeard, InnerAction, InnerEvent, PeerSpoke, PeerUp
 from dmssd.node import Node
@@ -157,7 +158,7 @@ class SecureNode:
             case NetworksRead():
                 self._networks = event
                 self._inner(event, now, out)
-            case EchoReplied() | FibProgrammed() | FibRead():
+            case EchoReplied() | FibProgrammed() | FibRead() | Stopping():
                 self._inner(event, now, out)
             case SettingsChanged(settings):
                 self._settings = settings

@@ -40,6 +40,7 @@ from dmssd.events import (
     SendDatagram,
     SendEcho,
     SetAddresses,
+    Stopping,
 )
 from routing.fib import FibOperation, Installed
 from sansio.core import Persist, Rejected, Wake
@@ -141,6 +142,7 @@ class Runner:
         self._numbers = 0
         self._stopped: asyncio.Event = asyncio.Event()
         self._failure: Exception | None = None
+        self._halted = False
 
     async def run(self) -> int:
         """Run the node; the exit status of the process: 0 after a clean stop, 1 after a failure (already logged)."""
@@ -159,6 +161,7 @@ class Runner:
             undo.callback(watchdog.cancel)
             await self._stopped.wait()
             self._notifier.stopping()
+            self._have_saved()
         return self._exit_status()
 
     def stop(self) -> None:
@@ -254,6 +257,7 @@ class Runner:
             case Rejected():
                 self._on_rejected(action)
             case Halt():
+                self._halted = True
                 self.stop()
             case _:
                 assert_never(action)
@@ -305,6 +309,15 @@ class Runner:
         except Exception as failure:  # noqa: BLE001 - the outermost loop: whatever it is, it ends the process
             self._failure = failure
             self.stop()
+
+    def _have_saved(self) -> None:
+        """What the node would have written in a moment; one that halted by itself or failed is not asked."""
+        if self._halted or self._failure is not None:
+            return
+        try:
+            self._deliver(Stopping())
+        except Exception as failure:  # noqa: BLE001 - as above
+            self._failure = failure
 
     def _exit_status(self) -> int:
         if self._failure is None:

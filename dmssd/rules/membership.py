@@ -138,11 +138,14 @@ class Membership:
             )
         if target == self.me:
             raise RequestError("a node does not expel itself: say dmssd leave, or expel it on another admin")
+        chains = tuple(chains)
+        certificate = self.members(chains).get(target)
         present = sorted({*members, self.me, target} - self.standing.expelled.keys())
         vote = Vote(
             self._known(target, chains),
             tuple(present) if len(present) <= SMALL_MESH else (),
             reason[:REASON_CHARACTERS_MAX],
+            of_admin=certificate is not None and certificate.is_admin,
         )
         return Publish(TOPIC_EXPEL, target, VOTE_CODEC.encode(vote))
 

@@ -57,11 +57,16 @@ class Admission(msgspec.Struct, **WIRE):
 
 
 class Vote(msgspec.Struct, **WIRE):
-    """Expel the subject. ``members``: everybody in the mesh, where those are ``SMALL_MESH`` at most; else empty."""
+    """Expel the subject. ``members``: everybody in the mesh, where those are ``SMALL_MESH`` at most; else empty.
+
+    ``of_admin``: the author holds the subject for an admin. Who has not learnt that yet does not take one vote for
+    enough.
+    """
 
     known: Annotated[tuple[Mark, ...], msgspec.Meta(max_length=KNOWN_MAX)]
     members: Annotated[tuple[WireNodeId, ...], msgspec.Meta(max_length=SMALL_MESH)] = ()
     reason: Annotated[str, msgspec.Meta(max_length=REASON_CHARACTERS_MAX)] = ""
+    of_admin: bool = False
 
 
 class Succession(msgspec.Struct, **WIRE):

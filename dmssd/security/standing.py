@@ -1,7 +1,8 @@
 """Who belongs to the mesh and who may admit: a pure function of the replicated statements.
 
 *Expelling.* An ordinary member is expelled by the vote of one admin, an admin by the votes of two; in a mesh of three
-or fewer by one. That the mesh is so small is said in the vote, with its members' names, and is refuted by any admission
+or fewer by one. An admin is who is known for one, or who a vote against it says is one: admissions may come later than
+votes. That the mesh is so small is said in the vote, with its members' names, and is refuted by any admission
 of somebody else that was made without knowledge of the vote. The last admin is never expelled. Of an expelled admin
 only those acts count (certificates, votes) that were known to those who expelled it: their votes name them. What an
 expelled admin signs later, or what it signs under an earlier sequence number, changes nothing.
@@ -208,7 +209,7 @@ class _Court:
         reason = next((vote.vote.reason for vote in votes if vote.vote.reason), "")
         self.expelled[target] = Expulsion(tuple(vote.author for vote in votes), known, reason)
         if target not in self.admins and target not in self._speakers:
-            return [admin for admin in self.admins if admin in self._against]
+            return [node for node in self._undecided() if self._takes_several(node, self._against.get(node, []))]
         before = self._undecided()
         self.admitted = [act for act in self.admitted if target not in act.speakers or self._counts(act)]
         self._voted = [vote for vote in self._voted if target not in vote.speakers or self._counts(vote)]
@@ -259,11 +260,14 @@ class _Court:
         return _ranked([own]) if _refusal(own.chain, self.expelled, frozenset()) is None else []
 
     def _needed(self, target: NodeId, votes: list[Voted]) -> int:
-        if target not in self.admins:
+        if not self._takes_several(target, votes):
             return 1
-        if len(self.admins) == 1:
+        if target in self.admins and len(self.admins) == 1:
             return len(votes) + 1  # the last admin stays, whoever votes
         return 1 if any(self._says_small(vote) for vote in votes) else VOTES_NEEDED_FOR_ADMIN
+
+    def _takes_several(self, target: NodeId, votes: list[Voted]) -> bool:
+        return target in self.admins or any(vote.vote.of_admin for vote in votes)
 
     def _says_small(self, vote: Voted) -> bool:
         """Whether a vote's word that the mesh has three members or fewer is refuted by nobody's admission."""

@@ -83,6 +83,7 @@ def test_an_expulsion_outlives_a_restart_of_those_who_know_it(lab: Lab) -> None:
         node for node in rest if out in {far for ends in mesh.far_ends(lab, node).values() for far, _ in ends}
     )
     lab.restart(neighbour)
+    assert out not in states(lab, neighbour), "it has it on disk, however short ago it heard"
     until(lambda: set(states(lab, neighbour)) == set(rest), f"{neighbour} is back among the others alone")
     assert not mesh.neighbour_states(lab, neighbour, out)
 

@@ -101,7 +101,8 @@ class Plain:
         if not votes:
             votes = [vote for vote in against if vote.author != target and self.counts(vote)]
             votes.sort(key=lambda vote: (len(vote.chain), vote.author))
-            needed = 1 if target not in admins or any(self.is_small(vote) for vote in votes) else 2
+            is_admin = target in admins or any(vote.vote.of_admin for vote in votes)
+            needed = 1 if not is_admin or any(self.is_small(vote) for vote in votes) else 2
         if len(votes) < needed:
             return None
         return target not in admins, [(len(vote.chain), vote.author) for vote in votes[:needed]], target, votes
@@ -141,7 +142,9 @@ def expected(stated: list[Held]) -> tuple:
 who = st.sampled_from(NAMES)
 author = st.sampled_from(NAMES[:4])
 admitting = st.tuples(st.just("admit"), author, who, st.sampled_from(["member", "admin", "recovery"]), st.booleans())
-voting = st.tuples(st.just("vote"), author, who, st.sampled_from([0, 1, 2]), st.sampled_from(["", "n0", "n1", "n2"]))
+voting = st.tuples(
+    st.just("vote"), author, who, st.sampled_from([0, 1, 2, "admin"]), st.sampled_from(["", "n0", "n1", "n2"])
+)
 scripts = st.lists(st.one_of(admitting, voting, voting), min_size=12, max_size=30)
 
 
@@ -155,8 +158,9 @@ def play(admins: int, script) -> tuple[Realm, list[Held]]:
             continue
         if what == "vote":
             acts = [act for act in map(read, realm.stated) if act.author == realm.node(subject)]
-            known = {mark for act in acts[::how] for mark in act.names} if how else ()
-            realm.vote(author, subject, known, sorted({author, subject, more}) if more else ())
+            of_admin = how == "admin"
+            known = {mark for act in acts[:: 1 if of_admin else how] for mark in act.names} if how else ()
+            realm.vote(author, subject, known, sorted({author, subject, more}) if more else (), of_admin)
             continue
         votes = [each for each in realm.stated if each.key.topic == TOPIC_EXPEL] if more else ()
         also = CAPABILITY_RECOVERY if how == "recovery" else 0

@@ -26,6 +26,7 @@ from dmssd.events import (
     Request,
     SendDatagram,
     SendEcho,
+    Stopping,
 )
 from routing.fib import DeleteRoute, FibOperation, Installed
 from routing.lsa import LinkNumber, Prefix
@@ -350,6 +351,18 @@ def test_a_signal_ends_it_cleanly_and_touches_no_route(number: signal.Signals) -
     bench = Bench()
     assert bench.run(lambda: os.kill(os.getpid(), number)) == 0
     assert bench.devices.done == []
+
+
+def test_what_was_to_be_saved_later_is_saved_when_it_is_told_to_stop_and_not_when_it_halts_by_itself() -> None:
+    def rule(event: NodeEvent) -> list[NodeAction]:
+        return [Persist("key", b"value")] if isinstance(event, Stopping) else [Halt()] if event == REPLY else []
+
+    told = Bench(rule)
+    assert told.run(told.runner.stop) == 0
+    assert told.devices.done == [("key", b"value")]
+    halted = Bench(rule)
+    assert halted.run(lambda: halted.devices.inbox.put(REPLY)) == 0
+    assert halted.devices.done == []
 
 
 def test_a_bug_in_the_node_ends_the_process_with_status_one(caplog: pytest.LogCaptureFixture) -> None:

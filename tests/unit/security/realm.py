@@ -56,8 +56,15 @@ class Realm:
         proof = MeshSigner(self.members[author], STATEMENT_CONTEXT).sign(signed)
         return held(Statement(self.members[author].identity.node, signed, proof))
 
-    def vote(self, author: str, target: str, known: Iterable[bytes] = (), members: Iterable[str] = ()) -> Held:
-        vote = Vote(tuple(sorted(known)), tuple(self.node(name) for name in members))
+    def vote(
+        self,
+        author: str,
+        target: str,
+        known: Iterable[bytes] = (),
+        members: Iterable[str] = (),
+        of_admin: bool = False,
+    ) -> Held:
+        vote = Vote(tuple(sorted(known)), tuple(self.node(name) for name in members), of_admin=of_admin)
         statement = self.state(author, TOPIC_EXPEL, self.node(target), VOTE_CODEC.encode(vote))
         self.stated.append(statement)
         return statement

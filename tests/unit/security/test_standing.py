@@ -42,6 +42,24 @@ def test_an_admin_is_expelled_by_two_others_and_not_by_one():
     assert realm.expelled() == {"n2"}
 
 
+def test_a_vote_that_comes_before_the_admission_of_an_admin_expels_it_no_sooner():
+    realm = large()
+    vote = realm.vote("n1", "n2", of_admin=True)
+    earlier = [held for held in realm.stated if held.key.subject != realm.node("n2") or held is vote]
+    assert realm.expelled(earlier) == set()
+    assert realm.expelled() == set()
+    second = realm.vote("n3", "n2")
+    assert realm.expelled([*earlier, second]) == realm.expelled() == {"n2"}
+
+
+def test_that_a_member_is_said_to_be_an_admin_keeps_it_from_no_second_vote():
+    realm = large()
+    realm.vote("n1", "m4", of_admin=True)
+    assert realm.expelled() == set()
+    realm.vote("n2", "m4")
+    assert realm.expelled() == {"m4"}
+
+
 def test_a_vote_upon_oneself_is_a_resignation_for_members_and_for_admins():
     realm = large()
     realm.vote("m4", "m4")
