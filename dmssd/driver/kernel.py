@@ -2,9 +2,10 @@
 
 For the machine (or network namespace): nexthop objects announced on their own (``nexthop_compat_mode=0``: swapping
 the group of 10,000 routes then takes microseconds), hashing over ports (``fib_multipath_hash_policy=1``) with a seed
-of the node's own against polarisation, IPv6 forwarding (which Linux has for all interfaces together only), and the
-node's addresses on ``lo``. For each link: IPv4 forwarding, no duplicate address detection (it keeps a new link unusable
-for 1.6 s), and loose reverse path filtering, since equal-cost ways need not be symmetric.
+of the node's own against polarisation, and the node's addresses on ``lo``. For each link: IPv4 forwarding, IPv6
+forwarding (which Linux has for all interfaces together only, so that the first link switches it on), no duplicate
+address detection (it keeps a new link unusable for 1.6 s), and loose reverse path filtering, since equal-cost ways need
+not be symmetric.
 
 Values are written only where they differ, so a machine that an administrator has prepared needs no writable
 /proc/sys. Nothing is undone at the end: forwarding goes on when the daemon stops.
@@ -85,7 +86,7 @@ class KernelSettings:
             raise ConfigError("kernel", "has no nexthop objects: Linux 5.3 or newer is needed")
         ensure("1", "net", "ipv4", "fib_multipath_hash_policy")
         ensure("1", "net", "ipv6", "fib_multipath_hash_policy")
-        if not ensure("1", "net", "ipv6", "conf", "all", "forwarding"):
+        if self._sysctl.read("net", "ipv6", "conf", "all", "forwarding") is None:
             raise ConfigError("kernel", "has no IPv6: enable it (links are addressed by IPv6 link-local addresses)")
         ensure("0", "net", "ipv6", "conf", "lo", "disable_ipv6")
         seeded = ensure(str(hash_seed), "net", "ipv4", "fib_multipath_hash_seed")
@@ -118,6 +119,8 @@ class KernelSettings:
         if read(*six, "addr_gen_mode") == _NO_ADDRESS and not self._has_link_local(link.number):
             ensure(_FROM_HARDWARE, *six, "addr_gen_mode")
         ensure("1", *four, "forwarding")
+        # Not before there is a link: a machine that forwards takes no address nor default route from a router's word.
+        ensure("1", "net", "ipv6", "conf", "all", "forwarding")
         everywhere = read("net", "ipv4", "conf", "all", "rp_filter")
         here = read(*four, "rp_filter")
         # The larger of the two counts; where neither is strict nothing needs to be loosened.

@@ -3,6 +3,9 @@
 #
 # Locked wheels of that architecture are fetched here, by hash; nothing is fetched when the package is installed. armv7
 # has no wheels of cffi, cryptography, msgspec and pynacl, so there is no package for it.
+#
+# DMSSD_DEB_VERSION=0.9.0 in the environment: the package has that version, and the program tells it, whatever the tree
+# says; it is left in build/versions. For trying upgrades.
 set -eu
 cd "$(dirname "$0")/../.."
 architecture=${1:-$(dpkg --print-architecture)}
@@ -22,12 +25,16 @@ if [ "$architecture" != "$(dpkg --print-architecture)" ]; then
         "libstdc++6-$architecture-cross"
 fi
 
-version=$(.venv/bin/python -c 'import dmssd; print(dmssd.__version__.replace(".dev", "~dev"))')
+own=$(.venv/bin/python -c 'import dmssd; print(dmssd.__version__.replace(".dev", "~dev"))')
+version=${DMSSD_DEB_VERSION:-$own}
+into=build
+[ "$version" = "$own" ] || into=build/versions
 work=build/deb/$architecture
 rm -rf "$work"
 mkdir -p "$work"
 cp -r packaging/deb/debian "$work/debian"
 packaging/deb/assemble.sh "$work/tree" "$platform"
+[ "$version" = "$own" ] || sed -i "s/^__version__ = .*/__version__ = \"$version\"/" "$work/tree/usr/lib/dmssd/dmssd/__init__.py"
 packaging/deb/copyright.py "$work/tree/usr/lib/dmssd" >"$work/debian/copyright"
 packaging/deb/changelog.py CHANGELOG.md "$version" >"$work/debian/changelog"
 cp systemd/*.service systemd/*.socket "$work/debian/"
@@ -37,8 +44,8 @@ cp systemd/sysusers.d/dmssd.conf "$work/debian/dmssd.sysusers"
     tail -20 "$work/build.log" >&2
     exit 1
 }
-mkdir -p build
-mv build/deb/dmssd_*_"$architecture".deb build/
-file=build/dmssd_${version}_$architecture.deb
+mkdir -p $into
+mv build/deb/dmssd_*_"$architecture".deb $into/
+file=$into/dmssd_${version}_$architecture.deb
 bytes=$(stat --format %s "$file")
 echo "$file: $((bytes / 10000 / 100)).$(printf %02d $((bytes / 10000 % 100))) MB (aim: 8 MB)"

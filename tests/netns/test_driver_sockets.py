@@ -274,10 +274,12 @@ def test_the_kernel_is_prepared_for_forwarding_and_only_where_the_mesh_is(pair: 
     pair.sysctl("here", "net/ipv4/conf/all/rp_filter", "1")
     netlink = pair.inside("here", NetlinkSocket)
     addresses = [ip_address(text).packed for text in ("10.5.0.1", "fd05::1")]
+    forwarded_without_a_link: list[bool] = []
 
     def prepare() -> None:
         kernel = KernelSettings(netlink)
         kernel.prepare_node(addresses, 4711)
+        forwarded_without_a_link.append(kernel.forwards_ipv6())
         for link in rtnetlink.links(netlink):
             if link.name == "mesh0":
                 kernel.prepare_link(link)
@@ -285,6 +287,7 @@ def test_the_kernel_is_prepared_for_forwarding_and_only_where_the_mesh_is(pair: 
 
     pair.ip("here", "link", "set", "lo", "down")
     pair.inside("here", prepare)
+    assert forwarded_without_a_link == [False]
     settings = {
         "net/ipv4/nexthop_compat_mode": "0",
         "net/ipv4/fib_multipath_hash_policy": "1",

@@ -34,23 +34,24 @@ def lacking(why: str) -> None:
     pytest.skip(why)
 
 
-def package(architecture: str = "amd64") -> Path:
-    """The .deb of this tree as it is now."""
+def package(architecture: str = "amd64", version: str = "") -> Path:
+    """The .deb of this tree as it is now; under another version than its own, for upgrades."""
     if shutil.which("dpkg-deb") is None:
         lacking("needs dpkg, so a Debian")
     with _alone():
-        built = _newest(architecture)
+        built = _newest(architecture, version)
         if built is None or built.stat().st_mtime < _changed():
             done = subprocess.run(
                 ["make", "deb", f"ARCH={architecture}"],
                 cwd=REPOSITORY,
+                env={**os.environ, "DMSSD_DEB_VERSION": version},
                 capture_output=True,
                 text=True,
                 timeout=BUILD_DEADLINE_S,
                 check=False,
             )
             assert done.returncode == 0, done.stderr[-2000:]
-            built = _newest(architecture)
+            built = _newest(architecture, version)
     assert built is not None
     return built
 
@@ -61,8 +62,9 @@ def unpacked(deb: Path, directory: Path) -> Path:
     return directory
 
 
-def _newest(architecture: str) -> Path | None:
-    found = (REPOSITORY / "build").glob(f"dmssd_*_{architecture}.deb")
+def _newest(architecture: str, version: str) -> Path | None:
+    directory = REPOSITORY / "build/versions" if version else REPOSITORY / "build"
+    found = directory.glob(f"dmssd_{version or '*'}_{architecture}.deb")
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
