@@ -41,7 +41,7 @@ def remove(target: Target) -> None:
     from dmssd.driver.guard import remove as remove_table
 
     remove_table()
-    hint = "sysctl -w net.ipv6.conf.all.forwarding=0, and net.ipv4.conf.IF.forwarding=0 for each link"
+    hint = "dmssd clean, or sysctl -w net.ipv6.conf.all.forwarding=0, and net.ipv4.conf.IF.forwarding=0 for each link"
     target.show(
         {"removed": True},
         lambda: f"removed; what dmssd switched on still forwards, now for everybody: to end that, {hint}",

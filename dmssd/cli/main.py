@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "network": ("network", "The graphs: global topology, MWT, SPT-ECMP."),
     "route": ("route", "What this node has programmed."),
     "guard": ("guard", "The nftables table that keeps this machine from being an open router."),
+    "clean": ("clean", "Take away what a stopped daemon left in the kernel."),
     "role": ("role", "The µ-services of this node."),
     "config": ("config", "Check configuration files; show what is in effect; change it safely."),
     "event": ("event", "What happens, as it happens."),

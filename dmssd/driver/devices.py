@@ -11,11 +11,12 @@ from dmssd.driver.echo import EchoSocket
 from dmssd.driver.fib import KernelFib
 from dmssd.driver.fibwatch import FibWatch
 from dmssd.driver.guard import Guard, remove_leftover
-from dmssd.driver.kernel import KernelSettings, require_capabilities
+from dmssd.driver.kernel import KernelSettings, Sysctl, boot_id, require_capabilities
 from dmssd.driver.links import LinkRule, Links, LinksRead, LinkStatus
 from dmssd.driver.loop import FibSuspect, Source
 from dmssd.driver.neighbours import NeighbourTable
 from dmssd.driver.netlink import NetlinkSocket
+from dmssd.driver.originals import ORIGINALS_KEY, Recording
 from dmssd.driver.rtnetlink import Link
 from dmssd.driver.udp import UdpSocket
 from dmssd.events import LinkDown, LinkUp, NetworksRead, NodeEvent, PinNeighbour, SendDatagram, SendEcho, SetAddresses
@@ -56,7 +57,7 @@ class KernelDevices:
             opened.callback(self._udp.close)
             self._echo = EchoSocket()
             opened.callback(self._echo.close)
-            self._kernel = kernel = KernelSettings(self._netlink)
+            self._kernel = kernel = KernelSettings(self._netlink, _recorded(store))
             self.guard = _guard(settings, self._netlink, kernel, store)
             if self.guard is not None:
                 opened.callback(self.guard.close)
@@ -192,6 +193,17 @@ def _guard(settings: DeviceSettings, netlink: NetlinkSocket, kernel: KernelSetti
         store.write(IPV6_OPENED_KEY, boot)
     opened_by_us = store.read(IPV6_OPENED_KEY) == boot
     return Guard(netlink, settings.announced, closes_ipv6=settings.guard == "strict" and opened_by_us)
+
+
+def _recorded(store: Store) -> Sysctl:
+    """The kernel's settings; what each was before it is changed is kept in ``store``."""
+    plain = Sysctl()
+
+    def write(value: bytes) -> None:
+        store.write(ORIGINALS_KEY, value, durable=False)
+
+    recording = Recording(store.read(ORIGINALS_KEY), boot_id(plain), write, plain.forwarding6)
+    return Sysctl(changing=recording.changing)
 
 
 def _prepare(kernel: KernelSettings, link: Link) -> str | None:

@@ -5,10 +5,12 @@ A write goes to a temporary file, is flushed to the disk, takes the key's name, 
 which would otherwise speak with the same identity.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from sansio.errors import StoreError
@@ -56,8 +58,11 @@ class Store:
         except OSError as problem:
             raise _refused(path, "read", problem) from None
 
-    def write(self, key: str, value: bytes) -> None:
-        """Have the value on disk before returning; on failure the old value stays."""
+    def write(self, key: str, value: bytes, *, durable: bool = True) -> None:
+        """Have the value on disk before returning; on failure the old value stays.
+
+        Not ``durable``: it survives the process, not the machine, and costs the disk nothing now.
+        """
         path = self._path(key)
         temporary = path.with_name(f"{path.name}{_TEMPORARY}")
         try:
@@ -65,9 +70,11 @@ class Store:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(value)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             temporary.replace(path)
-            self._flush_directory()
+            if durable:
+                self._flush_directory()
         except OSError as problem:
             raise _refused(path, "written", problem) from None
 
@@ -91,6 +98,35 @@ class Store:
         if not _KEY.fullmatch(key) or key == _LOCK or key.endswith(_TEMPORARY):
             raise StoreError(f"{key!r} cannot be a key: lower-case letters, digits, dot, dash and underscore only")
         return self.directory / key
+
+
+@contextlib.contextmanager
+def idle(directory: Path) -> Iterator[None]:
+    """Keep daemons off a state directory, which is not made if it is absent; ``StoreError`` where one uses it."""
+    try:
+        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield  # no daemon has ever used it
+        return
+    except OSError as problem:
+        raise _refused(directory, "locked", problem) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno not in (errno.EAGAIN, errno.EACCES):
+                raise _refused(directory, "locked", problem) from None
+            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            hint = f"the daemon runs (pid {holder}) on {directory}: stop it first (systemctl stop dmssd.socket dmssd)"
+            raise StoreError(hint) from None
+        yield
+    finally:
+        os.close(lock)
+
+
+def remove_key(directory: Path, key: str) -> None:
+    """Delete a key of a directory that :func:`idle` keeps daemons off."""
+    (directory / key).unlink(missing_ok=True)
 
 
 def _refused(path: Path, verb: str, problem: OSError) -> StoreError:

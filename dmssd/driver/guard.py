@@ -247,6 +247,21 @@ def guard_shown(policy: str, guard: Guard | None) -> dict[str, Any]:
     return {"policy": policy, "ruleset": text, "restored": guard.restored, "problem": guard.problem}
 
 
+def is_there() -> bool:
+    """Whether this network namespace has the table; ``ConfigError`` where ``nft`` cannot tell."""
+    program = shutil.which("nft") or _NFT
+    command = [program, "list", "table", "inet", TABLE]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_NFT_TIMEOUT_S, env={"LC_ALL": "C"}
+        )
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise ConfigError("guard", f"nft cannot be run ({problem}): apt-get install nftables") from None
+    if done.returncode and "No such file" not in done.stderr:
+        raise ConfigError("guard", f"nft cannot tell ({' '.join(done.stderr.split())[:200]}): run as root")
+    return done.returncode == 0
+
+
 def remove() -> None:
     """Take the table away; ``ConfigError`` says why that failed."""
     problem = nft(removal())

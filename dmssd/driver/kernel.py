@@ -8,13 +8,14 @@ address detection (it keeps a new link unusable for 1.6 s), and loose reverse pa
 not be symmetric.
 
 Values are written only where they differ, so a machine that an administrator has prepared needs no writable
-/proc/sys. Nothing is undone at the end: forwarding goes on when the daemon stops.
+/proc/sys. Nothing is undone at the end: forwarding goes on when the daemon stops. What a setting was before is recorded
+(``dmssd.driver.originals``), and ``dmssd clean`` puts it back.
 """
 
 import errno
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from dmssd.driver import rtnetlink
 from dmssd.driver.netlink import NetlinkSocket
 from routing.fib import FIB_PROTOCOL
 from routing.lsa import LinkNumber, Prefix
-from sansio.errors import ConfigError
+from sansio.errors import ConfigError, StoreError
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13}
 _LOOPBACK = LinkNumber(1)
@@ -43,9 +44,13 @@ def require_capabilities(status: Path = Path("/proc/self/status")) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sysctl:
-    """The tree of kernel settings under ``root``."""
+    """The tree of kernel settings under ``root``.
+
+    ``changing`` is told key, present value and the next one before a setting is changed; what it raises prevents that.
+    """
 
     root: Path = Path("/proc/sys")
+    changing: Callable[[str, str, str], None] | None = None
 
     def read(self, *key: str) -> str | None:
         """The value, or ``None`` where this kernel has no such setting."""
@@ -54,18 +59,31 @@ class Sysctl:
         except FileNotFoundError:
             return None
 
+    def forwarding6(self) -> dict[str, str]:
+        """Whether IPv6 is forwarded, by interface, ``all`` and ``default`` included."""
+        found = sorted(self.root.glob("net/ipv6/conf/*/forwarding"))
+        values = {path.parent.name: self.read(*path.relative_to(self.root).parts) for path in found}
+        return {name: value for name, value in values.items() if value is not None}
+
     def ensure(self, value: str, *key: str) -> bool:
         """Have the setting at ``value``; False where this kernel lacks it, ``ConfigError`` where it cannot be set."""
         present = self.read(*key)
         if present is None:
             return False
         if present != value:
+            if self.changing is not None:
+                self.changing("/".join(key), present, value)
             try:
                 self.root.joinpath(*key).write_text(value)
             except OSError as problem:
                 hint = f"is {present}, must be {value}, and cannot be written ({os.strerror(problem.errno or 0)})"
                 raise ConfigError("/".join(key), f"{hint}: set it with sysctl before dmssd starts") from None
         return True
+
+
+def boot_id(sysctl: Sysctl) -> str:
+    """Changes at every start of the machine."""
+    return sysctl.read("kernel", "random", "boot_id") or ""
 
 
 class KernelSettings:
@@ -99,7 +117,7 @@ class KernelSettings:
 
     def boot_id(self) -> str:
         """Changes at every start of the machine."""
-        return self._sysctl.read("kernel", "random", "boot_id") or ""
+        return boot_id(self._sysctl)
 
     def prepare_link(self, link: rtnetlink.Link) -> str | None:
         """Prepare one interface for being a link; ``None``, or what is in the way."""
@@ -107,7 +125,7 @@ class KernelSettings:
             return "no name for an interface"  # the kernel forbids such names; never build a path of one
         try:
             self._prepare_link(link)
-        except ConfigError as problem:
+        except (ConfigError, StoreError) as problem:
             return str(problem)
         return None
 
@@ -142,12 +160,16 @@ class KernelSettings:
 
     def remove_addresses_but(self, addresses: Sequence[bytes]) -> None:
         """Take off ``lo`` what this or an earlier daemon put there, but for these."""
-        for address in self._addresses():
-            ours = address.link == _LOOPBACK and address.protocol == FIB_PROTOCOL
-            if ours and address.packed not in addresses:
+        for packed in self.own_addresses():
+            if packed not in addresses:
                 gone = (errno.EADDRNOTAVAIL,)
-                message = rtnetlink.address_deleted(_LOOPBACK, address.packed)
+                message = rtnetlink.address_deleted(_LOOPBACK, packed)
                 self._netlink.request(message, "taking an address off lo", accept=gone)
+
+    def own_addresses(self) -> list[bytes]:
+        """What this or an earlier daemon put on ``lo``, 4 or 16 bytes each."""
+        ours = (one for one in self._addresses() if one.link == _LOOPBACK and one.protocol == FIB_PROTOCOL)
+        return [address.packed for address in ours]
 
     def networks(self) -> tuple[Prefix, ...]:
         """The networks that this machine is on by itself: those of its addresses, but for the node's own."""

@@ -149,9 +149,9 @@ def address_added(link: LinkNumber, packed: bytes) -> Message:
     return Message(RTM_NEWADDR, body, NLM_F_CREATE | NLM_F_EXCL)
 
 
-def address_deleted(link: LinkNumber, packed: bytes) -> Message:
-    """Take a host address (/32 or /128) off an interface."""
-    header = _IFADDR.pack(_family(packed), 8 * len(packed), 0, 0, link)
+def address_deleted(link: LinkNumber, packed: bytes, length: int | None = None) -> Message:
+    """Take an address off an interface; without ``length`` a host address (/32 or /128)."""
+    header = _IFADDR.pack(_family(packed), 8 * len(packed) if length is None else length, 0, 0, link)
     return Message(RTM_DELADDR, header + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed))
 
 
