@@ -21,6 +21,7 @@ from dmssd.config.schema import Config, RouteSettings, plain
 from dmssd.driver import clock
 from dmssd.driver.devices import DeviceSettings, KernelDevices
 from dmssd.driver.disk import Store
+from dmssd.driver.formats import ensure_format
 from dmssd.driver.guard import guard_shown
 from dmssd.driver.links import LinkRule
 from dmssd.driver.loop import FibSuspect, Runner
@@ -92,6 +93,7 @@ def run(config: Config, file: Path | None = None, admin: socket.socket | None = 
 async def _run(filed: Config, file: Path | None, admin: socket.socket | None) -> int:
     store = Store(filed.state)
     try:
+        ensure_format(store)
         trials = Confirming(store.read(TRIALS_KEY), clock.boot())
         chosen = choose(filed, store, trials.failed("config", clock.now()))
         if chosen.refused:

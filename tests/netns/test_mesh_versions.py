@@ -180,3 +180,22 @@ def test_one_old_node_on_a_segment_keeps_it_a_full_mesh_until_it_is_replaced(tre
 def up(lab: Lab, node: str) -> set[str]:
     """With whom a node is adjacent."""
     return {row["name"] for row in lab.client(node).get("status")["neighbours"] if row["state"] == "up"}
+
+
+@pytest.mark.parametrize("tree", [next(iter(released()))], indirect=True)
+def test_a_node_of_the_version_before_is_the_same_member_after_its_upgrade_and_after_going_back(tree: Path) -> None:
+    take_down(NAME)
+    with Lab.up("line:2", NAME, tp=1, sources={"n2": tree}) as lab:
+        until(lambda: mesh.all_up(lab), "both are up")
+        was = lab.client("n2").get("status")
+        before = lab.sources
+        for sources in ({}, before):
+            lab.stop_daemons(["n2"])
+            lab.sources = sources
+            lab.start_daemons(["n2"])
+            lab.wait_ready(["n2"])
+            until(lambda: mesh.all_up(lab), "n2 is up again, and nobody else is there")
+            now = lab.client("n2").get("status")
+            assert now["version"] == (was["version"] if sources else __version__)
+            assert (now["node"], now["mesh"]) == (was["node"], was["mesh"])
+            mesh.everybody_pings(lab)
