@@ -4,7 +4,7 @@ set -eu
 tree=$1 platform=$2
 private=$tree/usr/lib/dmssd
 share=$tree/usr/share
-mkdir -p "$private" "$tree/usr/bin" "$tree/usr/libexec/dmssd" "$tree/etc/dmssd" \
+mkdir -p "$tree/usr/lib/systemd/networkd.conf.d" "$private" "$tree/usr/bin" "$tree/usr/libexec/dmssd" "$tree/etc/dmssd" \
     "$share/man/man1" "$share/man/man5" "$share/man/man8" \
     "$share/bash-completion/completions" "$share/zsh/vendor-completions" "$share/fish/vendor_completions.d"
 
@@ -23,6 +23,7 @@ find "$private" -name '*.so*' -type f -exec chmod 644 {} +
 # Modules are no programs.
 find "$private" -name '*.py' -type f -exec sed -i '1{/^#!/d}' {} + -exec chmod 644 {} +
 
+install -m 644 systemd/networkd.conf.d/10-dmssd.conf "$tree/usr/lib/systemd/networkd.conf.d/"
 install -m 755 packaging/deb/dmssd "$tree/usr/bin/dmssd"
 install -m 755 packaging/deb/helper "$tree/usr/libexec/dmssd/helper"
 .venv/bin/python packaging/deb/manual.py >"$share/man/man1/dmssd.1"
