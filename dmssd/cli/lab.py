@@ -213,6 +213,35 @@ def drop_node(name: str | None, node: str) -> None:
     click.echo(f"packets to and from {node} are dropped silently")
 
 
+@fault.command()
+@name_option
+@click.argument("percent", type=click.IntRange(1, 100))
+@click.argument("a")
+@click.argument("b", required=False)
+def loss(name: str | None, percent: int, a: str, b: str | None) -> None:
+    """Lose PERCENT of the packets, by chance, between A and B; without B over any link of A."""
+    _root_lab(name).lose(percent, a, b)
+    click.echo(f"{percent} % of the packets {f'{a} <-> {b}' if b else f'to and from {a}'} are lost")
+
+
+@fault.command()
+@name_option
+@click.argument("groups", nargs=-1, required=True, metavar="NODE,NODE...")
+def partition(name: str | None, groups: tuple[str, ...]) -> None:
+    """Silently drop all that goes between these groups of nodes; those not named are one more group."""
+    _root_lab(name).part(*(group.split(",") for group in groups))
+    click.echo(f"nothing passes between {' and '.join(groups)}, nor from there to the others")
+
+
+@fault.command()
+@name_option
+@click.argument("node")
+def freeze(name: str | None, node: str) -> None:
+    """Stop the daemon of NODE where it is (SIGSTOP), until healed; its kernel goes on."""
+    _root_lab(name).freeze(node)
+    click.echo(f"the daemon of {node} is frozen")
+
+
 @fault.command(context_settings={"ignore_unknown_options": True})
 @name_option
 @click.argument("node")

@@ -9,6 +9,7 @@ a second command line works beside the first, and a crash at any moment leaves o
 """
 
 import contextlib
+import signal
 import subprocess
 import sys
 import time
@@ -231,12 +232,17 @@ class Lab:
             for node in wanted:
                 if (process := state.processes.get(node)) is not None and not processes.alive(process):
                     del state.processes[node]
+            gone = [node for node in wanted if node not in state.processes]
+            state.faults = [fault for fault in state.faults if fault.kind != "freeze" or fault.a not in gone]
 
     def kill(self, node: str) -> None:
         """SIGKILL the node's daemon; LabError if it does not run."""
+        self._demand_running(node)
+        self.stop_daemons([node], at_once=True)
+
+    def _demand_running(self, node: str) -> None:
         if self.design.node(node).name not in self.running():
             raise LabError(f"the daemon of {node} does not run; start it with: dmssd lab fault restart {node}")
-        self.stop_daemons([node], at_once=True)
 
     def restart(self, node: str) -> None:
         """End the node's daemon if it runs, start it and wait until it answers."""
@@ -334,20 +340,35 @@ class Lab:
 
     def link_down(self, a: str, b: str) -> None:
         """Set the links between two nodes down, at the end of ``a``; the other end loses its carrier."""
-        self._add_fault(Fault("link-down", a, b))
+        self._add_faults(Fault("link-down", a, b))
 
     def drop(self, a: str, b: str, *, one_way: bool = False) -> None:
         """Silently drop what goes between two nodes; ``one_way``: only what goes from ``a`` to ``b``."""
-        self._add_fault(Fault("drop", a, b, one_way))
+        self._add_faults(Fault("drop", a, b, one_way))
 
     def drop_node(self, node: str) -> None:
         """Silently drop all that goes over any link of a node, at both ends."""
-        self._add_fault(Fault("drop-node", node))
+        self._add_faults(Fault("drop-node", node))
+
+    def lose(self, percent: int, a: str, b: str | None = None) -> None:
+        """Lose so much, by chance, of what goes between two nodes; without ``b`` over any link of ``a``."""
+        if not 0 < percent <= faults.ALL:
+            raise LabError(f"a loss is 1 to 100 percent, got {percent}")
+        self._add_faults(Fault("loss", a, b or "", percent=percent))
+
+    def part(self, *groups: Sequence[str]) -> None:
+        """Silently drop all that goes between these groups of nodes; those that are in none are one more group."""
+        self._add_faults(*faults.parted(self.design, groups))
+
+    def freeze(self, node: str) -> None:
+        """Stop the node's daemon where it is, until healed; LabError if it does not run."""
+        self._demand_running(node)
+        self._add_faults(Fault("freeze", node))
 
     def shift_clock(self, node: str, seconds: int) -> None:
         """Have the time of day of a node's daemon jump by so much, from now on, over its restarts, until healed."""
         self.design.node(node)
-        self._add_fault(Fault("clock", node, seconds=seconds))
+        self._add_faults(Fault("clock", node, seconds=seconds))
 
     def heal(self, a: str | None = None, b: str | None = None) -> list[Fault]:
         """Take faults back: all, those that concern ``a``, or those between ``a`` and ``b``. Returns those healed."""
@@ -359,24 +380,33 @@ class Lab:
             left = faults.without(state.faults, a, b)
             healed = [fault for fault in state.faults if fault not in left]
             faults.apply(self.design, state.faults, left)
+            self._freeze(state, state.faults, left)
             state.faults = left
             self._file.write(state)
         return healed
 
-    def _add_fault(self, fault: Fault) -> None:
-        faults.deaf(self.design, [fault]), faults.downed(self.design, [fault])  # refuses names that do not exist
+    def _add_faults(self, *more: Fault) -> None:
+        faults.losses(self.design, more), faults.downed(self.design, more)  # refuses names that do not exist
         with self._file.locked():
             state = self.state()
-            if fault in state.faults:
+            before, state.faults = state.faults, list(dict.fromkeys([*state.faults, *more]))
+            if state.faults == before:
                 return
-            before, state.faults = state.faults, [*state.faults, fault]
             self._file.write(state)
             try:
                 faults.apply(self.design, before, state.faults)
+                self._freeze(state, before, state.faults)
             except LabError:
                 state.faults = before
                 self._file.write(state)
                 raise
+
+    @staticmethod
+    def _freeze(state: State, before: Sequence[Fault], after: Sequence[Fault]) -> None:
+        old, new = faults.frozen(before), faults.frozen(after)
+        for node in {*old, *new}:
+            if (node in new) != (node in old) and node in state.processes:
+                processes.send(state.processes[node], signal.SIGSTOP if node in new else signal.SIGCONT)
 
     # --- the end ------------------------------------------------------------------------------------------------
 

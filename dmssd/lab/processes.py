@@ -91,6 +91,16 @@ def end(processes: Iterable[Process], *, at_once: bool = False) -> None:
             os.close(descriptor)
 
 
+def send(process: Process, number: signal.Signals) -> None:
+    """Signal exactly that process, if it is there."""
+    if (descriptor := _open(process)) is not None:
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
+
 def _open(process: Process) -> int | None:
     """A pidfd of exactly that process."""
     try:

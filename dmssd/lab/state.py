@@ -30,7 +30,8 @@ class Process(msgspec.Struct, frozen=True):
 class Fault(msgspec.Struct, frozen=True):
     """A fault in force. ``link-down`` and ``drop`` are of the links of a and b; ``drop-node`` of all links of a.
 
-    ``clock``: the time of day of a's daemon is wrong by ``seconds``.
+    ``loss``: of the links of a and b, or of all of a, ``percent`` of the packets are lost. ``freeze``: a's daemon is
+    stopped. ``clock``: the time of day of a's daemon is wrong by ``seconds``.
     """
 
     kind: str
@@ -38,12 +39,15 @@ class Fault(msgspec.Struct, frozen=True):
     b: str = ""
     one_way: bool = False
     seconds: int = 0
+    percent: int = 0
 
     def __str__(self) -> str:
-        if self.kind == "drop-node":
-            return f"drop-node {self.a}"
+        if self.kind in ("drop-node", "freeze"):
+            return f"{self.kind} {self.a}"
         if self.kind == "clock":
             return f"clock {self.a} {self.seconds:+d}"
+        if self.kind == "loss":
+            return f"loss {self.percent} {self.a} {self.b}".rstrip()
         return f"{self.kind} {self.a} {self.b}{' --one-way' if self.one_way else ''}"
 
 

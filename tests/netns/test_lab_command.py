@@ -68,11 +68,12 @@ def test_exec_runs_in_the_nodes_network_and_passes_on_its_exit_code() -> None:
 
 def test_faults_are_made_and_healed_by_command() -> None:
     lab = built()
-    for fault in (["drop", "n1", "n2"], ["drop-node", "n3"], ["link-down", "n2", "n3"]):
+    for fault in (["drop", "n1", "n2"], ["drop-node", "n3"], ["link-down", "n2", "n3"], ["loss", "30", "n2"]):
         assert dmssd("lab", "fault", fault[0], "--name", NAME, *fault[1:]).returncode == 0
-    assert [str(fault) for fault in lab.state().faults] == ["drop n1 n2", "drop-node n3", "link-down n2 n3"]
+    made = [str(fault) for fault in lab.state().faults]
+    assert made == ["drop n1 n2", "drop-node n3", "link-down n2 n3", "loss 30 n2"]
     assert "to-n3" in lab.exec("n2", ["nft", "list", "ruleset"]).stdout
-    assert dmssd("lab", "fault", "heal", "--name", NAME).stdout.count("healed: ") == 3
+    assert dmssd("lab", "fault", "heal", "--name", NAME).stdout.count("healed: ") == 4
     assert lab.state().faults == []
     assert lab.exec("n2", ["nft", "list", "ruleset"]).stdout == ""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -308,6 +309,51 @@ def test_a_one_way_drop_lets_the_other_way_pass() -> None:
         assert received("n3", "n1")
         lab.heal()
         assert received("n1", "n3")
+
+
+def test_a_loss_loses_about_as_much_as_it_says_and_heals() -> None:
+    with Lab.build("line:2", NAME) as lab:
+        two = link_local(lab, "n2", "to-n1")
+
+        def answered() -> int:
+            echoes = ["ping", "-6", "-q", "-c", "300", "-i", "0.002", "-W", "1", f"{two}%to-n2"]
+            return int(re.findall(r"(\d+) received", lab.exec("n1", echoes).stdout)[0])
+
+        assert answered() == 300
+        lab.lose(50, "n1", "n2")
+        assert 30 < answered() < 120  # a quarter, there and back; beyond eight standard deviations it is no chance
+        lab.heal("n1")
+        assert answered() == 300
+
+
+def test_a_partition_leaves_each_part_whole() -> None:
+    with Lab.build("full:4", NAME) as lab:
+        far = {(a, b): link_local(lab, b, f"to-{a}") for a in lab.nodes for b in lab.nodes if a != b}
+        lab.part(["n1", "n3"])
+        together = {pair for pair, to in far.items() if pings(lab, pair[0], f"to-{pair[1]}", to)}
+        assert together == {("n1", "n3"), ("n3", "n1"), ("n2", "n4"), ("n4", "n2")}
+        assert len(lab.heal()) == 4
+        assert all(pings(lab, a, f"to-{b}", to) for (a, b), to in far.items())
+
+
+def test_a_frozen_daemon_stands_still_until_it_is_healed_or_ended() -> None:
+    with Lab.build("line:2", NAME) as lab:
+        with pytest.raises(LabError, match="does not run"):
+            lab.freeze("n1")
+        lab.start_daemons()
+        lab.wait_ready()
+
+        def stands() -> bool:
+            return Path(f"/proc/{lab.running()['n1']}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+        lab.freeze("n1")
+        assert until(stands)
+        lab.heal("n1")
+        assert until(lambda: not stands())
+        lab.freeze("n1")
+        lab.restart("n1")
+        assert lab.state().faults == []
+        assert not stands()
 
 
 def test_drop_node_silences_all_links_of_a_node_at_both_ends() -> None:
