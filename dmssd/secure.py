@@ -14,6 +14,7 @@ from typing import assert_never
 
 from dmssd import inner
 from dmssd.channels import Channel
+from dmssd.counts import Tally
 from dmssd.events import (
     Datagram,
     EchoReplied,
@@ -107,6 +108,7 @@ class SecureNode:
         self._tap = tap
         self._settings = settings
         self._unsaved: list[Persist] = []
+        self.sent, self.received = Tally(), Tally()  # messages by channel
         self._links: dict[int, LinkUp] = {}
         self._judge_again = True
         self._expelled: frozenset[NodeId] = frozenset()
@@ -557,7 +559,7 @@ class SecureNode:
         push = REPLICA_CODEC.encode(Push(tuple(votes[:PUSH_MAX])))
         message = bytes((Channel.RPC,)) + JOIN_CODEC.encode(Expelled(push))
         path = self.node.paths.to(node)
-        self._session_actions(self.sessions.handle(sessions.Outgoing(node, path, message), now), now, out)
+        self._seal(sessions.Outgoing(node, path, message), now, out)
 
     def _renewed(self, credentials: Credentials, now: Instant, out: list[NodeAction]) -> None:
         """Show our membership by a better certificate from now on; nothing else changes."""
@@ -579,8 +581,7 @@ class SecureNode:
         for action in actions:
             match action:
                 case inner.SendToPeer(node, path, payload):
-                    sealed = self.sessions.handle(sessions.Outgoing(node, path, payload), now)
-                    self._session_actions(sealed, now, out)
+                    self._seal(sessions.Outgoing(node, path, payload), now, out)
                 case inner.SendGreeting(link, address, payload):
                     out.append(SendDatagram(link, address, bytes((WIRE_VERSION, KIND_GREETING)) + payload))
                 case inner.OpenSession(node, path):
@@ -608,6 +609,10 @@ class SecureNode:
                 case Rejected():
                     out.append(action)
 
+    def _seal(self, message: sessions.Outgoing, now: Instant, out: list[NodeAction]) -> None:
+        self.sent.add(message.plaintext[0], len(message.plaintext))
+        self._session_actions(self.sessions.handle(message, now), now, out)
+
     def _transmit(self, path: sessions.Path, payload: bytes, now: Instant, out: list[NodeAction]) -> None:
         if isinstance(path, LinkPath):
             out.append(SendDatagram(path.link, path.address, payload))
@@ -615,6 +620,7 @@ class SecureNode:
             self._inner(CarrySealed(path, payload, self.admission.way_in(path.node)), now, out)
 
     def _on_opened(self, opened: sessions.Opened, now: Instant, out: list[NodeAction]) -> None:
+        self.received.add(opened.plaintext[0], len(opened.plaintext))
         if opened.plaintext[0] == Channel.RPC:
             self._on_rpc(opened, now, out)
         else:
@@ -644,7 +650,9 @@ class SecureNode:
     def _admission_actions(self, actions: list[AdmissionAction], now: Instant, out: list[NodeAction]) -> None:
         for action in actions:
             match action:
-                case sessions.Connect() | sessions.Outgoing() | sessions.ForgetPeer():
+                case sessions.Outgoing():
+                    self._seal(action, now, out)
+                case sessions.Connect() | sessions.ForgetPeer():
                     self._session_actions(self.sessions.handle(action, now), now, out)
                 case Credentials():
                     self._adopt(action, now, out)

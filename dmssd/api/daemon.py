@@ -16,6 +16,7 @@ Answers are plain values (dict, list, str, int, float, bool, None) in the shapes
     config_diff      |           | [{key, old, new, effect}]: what the files hold against what is in effect
     trials           |           | [{subject, what: [line], remaining_s}]: changes that wait for a confirmation
     greeters         |           | [{name, node, mesh, interface, address}]: who greets on this node's links
+    metrics          |           | text as Prometheus reads it (dmssd.metrics); served at /metrics, not below /v1
 
     request          | arguments                                     | answer
     init             | name                                          | {mesh, mesh_name}

@@ -1,8 +1,8 @@
 """The admin server: aiohttp on a unix socket.
 
-Every answer is JSON; every refusal is ``{"error": sentence}`` with a 4xx status: 400 arguments, 404 path, 405 method,
-409 the daemon says no, 413 body too large, 503 too many event streams. A POST runs to its end even when its client
-goes away, since what it started cannot be taken back halfway.
+Every answer is JSON, but for ``/metrics`` (:mod:`dmssd.exposition`); every refusal is ``{"error": sentence}`` with a
+4xx status: 400 arguments, 404 path, 405 method, 409 the daemon says no, 413 body too large, 503 too many event streams.
+A POST runs to its end even when its client goes away, since what it started cannot be taken back halfway.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from dmssd.api import requests, sockets
 from dmssd.api.daemon import Daemon
+from dmssd.exposition import CONTENT_TYPE
 from sansio.errors import DmssdError, RequestError
 
 BODY_BYTES_MAX = 16 * 1024
@@ -73,6 +74,7 @@ class AdminServer:
             application.router.add_get(requests.PREFIX + path, self._query_handler(path))
         for verb in requests.REQUESTS:
             application.router.add_post(f"{requests.PREFIX}/{verb}", self._request_handler(verb))
+        application.router.add_get("/metrics", self._metrics)
         application.router.add_get(f"{requests.PREFIX}/events", self._events, allow_head=False)
         return application
 
@@ -108,6 +110,10 @@ class AdminServer:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # seen, even if the client that would have been told is gone
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        body = self._daemon.query("metrics", {}).encode(errors="replace")
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         if request.query:

@@ -44,6 +44,19 @@ class AdminClient:
         given = {key: value for key, value in parameters.items() if value is not None}
         return self._ask("GET", f"{path}?{urlencode(given)}" if given else path, None, QUERY_TIMEOUT_S, None)
 
+    def metrics(self) -> str:
+        """The answer to ``GET /metrics``: text as Prometheus reads it."""
+        connection, response = self._open("GET", "/metrics", None, QUERY_TIMEOUT_S, None)
+        try:
+            _raise_refusal(response)
+            return response.read().decode(errors="replace")
+        except TimeoutError:
+            raise self._late(QUERY_TIMEOUT_S) from None
+        except (OSError, http.client.HTTPException):
+            raise self._broken() from None
+        finally:
+            connection.close()
+
     def post(
         self,
         path: str,
@@ -57,7 +70,7 @@ class AdminClient:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Events as they happen, until the daemon stops."""
-        connection, response = self._open("GET", "events", None, None, None)
+        connection, response = self._open("GET", "/v1/events", None, None, None)
         try:
             _raise_refusal(response)
             while line := response.readline():
@@ -69,7 +82,7 @@ class AdminClient:
             connection.close()
 
     def _ask(self, method: str, path: str, body: str | None, timeout_s: float, waiting: Waiting | None) -> Any:
-        connection, response = self._open(method, path, body, timeout_s, waiting)
+        connection, response = self._open(method, f"/v1/{path}", body, timeout_s, waiting)
         try:
             _raise_refusal(response)
             return json.loads(response.read())
@@ -86,7 +99,7 @@ class AdminClient:
         connection = _UnixConnection(self.path, timeout_s)
         try:
             connection.connect()
-            connection.request(method, f"/v1/{path}", body, {"Content-Type": "application/json"} if body else {})
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             if waiting is not None:
                 _wait(connection.sock, timeout_s, waiting)
             return connection, connection.getresponse()

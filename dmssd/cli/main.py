@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clean": ("clean", "Take away what a stopped daemon left in the kernel."),
     "role": ("role", "The µ-services of this node."),
     "config": ("config", "Check configuration files; show what is in effect; change it safely."),
+    "metrics": ("metrics", "What a monitoring system is told, as Prometheus reads it."),
     "event": ("event", "What happens, as it happens."),
     "lab": ("lab", "Real daemons in network namespaces on this machine."),
     "sim": ("sim", "The same node, simulated."),

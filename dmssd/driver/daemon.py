@@ -8,6 +8,7 @@ import random
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from ipaddress import ip_address
@@ -18,7 +19,7 @@ from dmssd import __version__
 from dmssd.api.events import EventHub, Subscription
 from dmssd.api.server import AdminServer
 from dmssd.config.schema import Config, RouteSettings, plain
-from dmssd.driver import clock
+from dmssd.driver import clock, process
 from dmssd.driver.devices import DeviceSettings, KernelDevices
 from dmssd.driver.disk import Store
 from dmssd.driver.formats import ensure_format
@@ -31,6 +32,7 @@ from dmssd.driver.systemd import Notifier
 from dmssd.driver.trace import trace
 from dmssd.driver.trials import Trials
 from dmssd.events import Notice, SettingsChanged
+from dmssd.metrics import Machine, page
 from dmssd.queries import QUERIES, Surroundings, link_ends
 from dmssd.recording import RECORDED_TYPES, RecordOpened, Tap
 from dmssd.rules import rotation
@@ -132,6 +134,9 @@ class Daemon:
         mine, settings = _identity(store), node_settings(config)
         self.secure = SecureNode(settings, mine, stored, rng, os.urandom, tap=tap, wall=clock.wall)
         self._around = Surroundings(__version__, clock.now(), config=plain(config))
+        self._started_s = clock.wall()
+        self._events: Counter[str] = Counter()  # by kind, of which the code has a few dozen
+        self._store = store
         self._hub = EventHub()
         self._devices = devices
         self._notifier = Notifier(os.environ, os.getpid())
@@ -165,14 +170,37 @@ class Daemon:
             return [asdict(change) for change in self._reloader.plan(self._reloader.filed()).changes]
         if name == "trials":
             return self._trials.shown()
+        if name == "metrics":
+            return page(self.secure, self._surroundings(), self._machine(), clock.now())
         query = QUERIES.get(name)
         if query is None:
             raise RequestError(f"this version knows no query {name!r}")
+        return query(self.secure, self._surroundings(), arguments, clock.now())
+
+    def _surroundings(self) -> Surroundings:
         guard = guard_shown(self._reloader.config.guard, self._devices.guard)
         rejected = self._around.rejected | self._devices.dropped
         notes = (*self._reloader.notes, *self._trials.notes)
-        around = replace(self._around, rejected=rejected, guard=guard, notes=notes)
-        return query(self.secure, around, arguments, clock.now())
+        return replace(self._around, rejected=rejected, guard=guard, notes=notes)
+
+    def _machine(self) -> Machine:
+        counted = self._devices.counted()
+        return Machine(
+            started_s=self._started_s,
+            cpu_s=process.cpu_s(),
+            resident_bytes=process.resident_bytes(),
+            open_fds=process.open_descriptors(),
+            lag=self._runner.lag,
+            links={link.name: link.state == "up" for link in self._devices.links.values()},
+            sent=counted.sent,
+            received=counted.received,
+            fib_operations=counted.fib_performed,
+            fib_refused=counted.fib_refused,
+            fib_reads=counted.fib_reads,
+            events=self._events,
+            disk_writes=self._store.writes,
+            disk_bytes=self._store.written_bytes,
+        )
 
     async def request(self, verb: str, arguments: Mapping[str, Any]) -> Any:
         """Do something and answer when it is done."""
@@ -291,6 +319,7 @@ class Daemon:
         raise RequestError(f"{text} has announced no IPv{family} address")
 
     def _on_notice(self, notice: Notice) -> None:
+        self._events[notice.kind] += 1
         facts = dict(notice.facts)
         _log.info("%s %s", notice.kind, " ".join(f"{key}={value}" for key, value in facts.items()))
         self._hub.publish({"time_s": round(clock.wall(), 3), "kind": notice.kind, "facts": facts})

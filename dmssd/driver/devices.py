@@ -6,8 +6,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dmssd.counts import KIND_ECHO, Tally
 from dmssd.driver.disk import Store
-from dmssd.driver.echo import EchoSocket
+from dmssd.driver.echo import ECHO_BYTES, EchoSocket
 from dmssd.driver.fib import KernelFib
 from dmssd.driver.fibwatch import FibWatch
 from dmssd.driver.guard import Guard, remove_leftover
@@ -42,6 +43,17 @@ class DeviceSettings:
     hash_seed: int
     guard: str = "strict"
     announced: tuple[Prefix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesCounted:
+    """``sent`` and ``received`` by the kinds of :data:`dmssd.metrics.KINDS`; the rest as :class:`KernelFib` counts."""
+
+    sent: Tally
+    received: Tally
+    fib_performed: dict[int, int]
+    fib_refused: dict[int, int]
+    fib_reads: int
 
 
 class KernelDevices:
@@ -90,6 +102,15 @@ class KernelDevices:
         """Datagrams refused or lost here, by reason."""
         counts = {f"udp {reason}": count for reason, count in self._udp.dropped.items()}
         return counts | {f"echo {reason}": count for reason, count in self._echo.dropped.items()}
+
+    def counted(self) -> "DevicesCounted":
+        """What passed here since the devices were opened."""
+        sent, received = (
+            _joined_tally(self._udp.sent, self._echo.sent),
+            _joined_tally(self._udp.received, self._echo.received),
+        )
+        fib = self._fib
+        return DevicesCounted(sent, received, dict(fib.performed), dict(fib.refused), fib.reads)
 
     def configure(self, rules: Sequence[LinkRule], announced: Sequence[Prefix]) -> list[NodeEvent | FibSuspect]:
         """Have other links and let other prefixes through from now on; the events that follow."""
@@ -182,6 +203,15 @@ class KernelDevices:
                 _log.warning("link %s is not used: its multicast group cannot be joined (%s)", event.name, problem)
             return False
         return True
+
+
+def _joined_tally(datagrams: Tally, echoes: int) -> Tally:
+    tally = Tally()
+    tally.count.update(datagrams.count)
+    tally.bytes.update(datagrams.bytes)
+    tally.count[KIND_ECHO] = echoes
+    tally.bytes[KIND_ECHO] = echoes * ECHO_BYTES
+    return tally
 
 
 def _guard(settings: DeviceSettings, netlink: NetlinkSocket, kernel: KernelSettings, store: Store) -> Guard | None:

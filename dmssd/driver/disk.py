@@ -21,11 +21,15 @@ _TEMPORARY = ".new"
 
 
 class Store:
-    """The state directory, mode 0700. Raises ``StoreError`` with what to do."""
+    """The state directory, mode 0700. Raises ``StoreError`` with what to do.
+
+    ``writes`` and ``written_bytes`` count what was written since it was opened.
+    """
 
     def __init__(self, directory: Path) -> None:
         """Make the directory if need be, and lock it."""
         self.directory = directory
+        self.writes = self.written_bytes = 0
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
@@ -77,6 +81,8 @@ class Store:
                 self._flush_directory()
         except OSError as problem:
             raise _refused(path, "written", problem) from None
+        self.writes += 1
+        self.written_bytes += len(value)
 
     def delete(self, key: str) -> None:
         """Forget the value, if there is one."""

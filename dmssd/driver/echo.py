@@ -25,13 +25,20 @@ _ICMP6_FILTER = 1
 _HOP_LIMIT = 255
 _BYTES_MAX = 256
 
+ECHO_BYTES = _ECHO.size
+"""Of a request and of a reply."""
+
 
 class EchoSocket:
-    """Sends echo requests and collects the replies. ``dropped`` counts what was refused or could not be sent."""
+    """Sends echo requests and collects the replies.
+
+    ``dropped`` counts what was refused or could not be sent, ``sent`` and ``received`` what was not.
+    """
 
     def __init__(self) -> None:
         """Open the socket; ``ConfigError`` where CAP_NET_RAW is missing."""
         self.dropped: Counter[str] = Counter()
+        self.sent = self.received = 0
         self._identifier = int.from_bytes(os.urandom(2), "big")
         try:
             kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
@@ -56,6 +63,8 @@ class EchoSocket:
             self._socket.sendto(_ECHO.pack(_REQUEST, 0, 0, self._identifier, 0, nonce), (address, 0, 0, link))
         except OSError as problem:
             self.dropped[f"send: {errno.errorcode.get(problem.errno or 0, 'unknown')}"] += 1
+        else:
+            self.sent += 1
 
     def receive(self) -> tuple[list[EchoReplied], bool]:
         """The replies that have arrived, from at most ``DRAIN_MAX`` datagrams, and whether more may be waiting."""
@@ -73,6 +82,7 @@ class EchoSocket:
             kind, code, _, identifier, sequence, nonce = _ECHO.unpack(data)
             if (kind, code, identifier, sequence) != (_REPLY, 0, self._identifier, 0):
                 continue
+            self.received += 1
             replies.append(EchoReplied(LinkNumber(source[3]), source[0], nonce))
         return replies, True
 

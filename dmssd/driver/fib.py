@@ -7,6 +7,7 @@ their family.
 """
 
 import errno
+from collections import Counter
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -21,16 +22,24 @@ _CREATE = NLM_F_CREATE | NLM_F_EXCL
 
 
 class KernelFib:
-    """Our part of this network namespace's forwarding table."""
+    """Our part of this network namespace's forwarding table.
+
+    ``performed`` and ``refused`` count operations by bytes of the prefix's address, 0 for nexthops and groups;
+    ``reads`` how often the table was read.
+    """
 
     def __init__(self, netlink: NetlinkSocket, address4: bytes | None = None, address6: bytes | None = None) -> None:
         self._netlink = netlink
         self._sources = {4: address4, 16: address6}
         self._ids: set[int] = set()
+        self.performed: Counter[int] = Counter()
+        self.refused: Counter[int] = Counter()
+        self.reads = 0
         self._routes: dict[Prefix, int] = {}  # -> group
 
     def read(self) -> Installed:
         """What the kernel holds of ours."""
+        self.reads += 1
         nexthops, groups = rtnetlink.nexthops(self._netlink)
         routes = rtnetlink.routes(self._netlink)
         self._ids = {*nexthops, *groups}
@@ -50,6 +59,12 @@ class KernelFib:
         Deleting what is gone already is no failure. Once something could not be set, no nexthop or group is deleted:
         a route may still hang on it, and the kernel would take that along. Those deletions fail with ECANCELED.
         """
+        failures = self._batch(operations)
+        self.performed.update(map(_kind, operations))
+        self.refused.update(_kind(operations[position]) for position, _ in failures)
+        return failures
+
+    def _batch(self, operations: Sequence[FibOperation]) -> tuple[tuple[int, int], ...]:
         failures: list[tuple[int, int]] = []
         ends = [position for position, operation in enumerate(operations) if isinstance(operation, DeleteNexthop)]
         sweep = ends[0] if ends else len(operations)
@@ -107,6 +122,10 @@ class KernelFib:
                 self._ids.discard(operation.id)
             case _:
                 assert_never(operation)
+
+
+def _kind(operation: FibOperation) -> int:
+    return len(operation.prefix.network) if isinstance(operation, SetRoute | DeleteRoute) else 0
 
 
 def _is_sane(operation: FibOperation) -> bool:

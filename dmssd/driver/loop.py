@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, assert_never
 
+from dmssd.counts import Histogram
 from dmssd.driver import clock
 from dmssd.driver.systemd import Notifier
 from dmssd.events import (
@@ -52,6 +53,9 @@ REQUESTS_MAX = 256
 
 DRAIN_ROUNDS_MAX = 32
 """Rounds over all sockets before a ``Wake``: bounds the delay that a flood can cause."""
+
+LAG_BOUNDS_S = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0)
+"""How late the loop came to its timer is counted within these, in seconds."""
 
 # A core that asks for a Wake in the past again and again must not take the processor.
 _WAKE_GAP_MIN = MILLISECOND
@@ -137,6 +141,7 @@ class Runner:
         self._now = now
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Instant | None = None
+        self.lag = Histogram(LAG_BOUNDS_S)
         self._wake_from = Instant(0)
         self._requests: dict[int, asyncio.Future[Any]] = {}
         self._numbers = 0
@@ -207,6 +212,8 @@ class Runner:
         return more
 
     def _wake(self) -> None:
+        if self._timer_at is not None:
+            self.lag.observe(max(0, self._now() - self._timer_at) / SECOND)
         self._timer = self._timer_at = None
         for _ in range(DRAIN_ROUNDS_MAX):
             more = [self._take(source) for source in self._devices.sources()]

@@ -10,6 +10,7 @@ import socket
 import struct
 from collections import Counter
 
+from dmssd.counts import Tally
 from dmssd.events import Datagram
 from routing.lsa import LinkNumber
 from sansio.errors import ConfigError
@@ -19,6 +20,7 @@ DRAIN_MAX = 64
 """Datagrams taken per turn of the event loop, so that a flood on this socket cannot starve the others."""
 
 _HOP_LIMIT = 255
+_KIND_NONE = -1  # of a datagram too short to have one
 _DATAGRAM_BYTES_MAX = 2048  # a longer one is cut, and then refused by its seal
 _RECEIVE_BUFFER_BYTES = 1 << 20
 _SO_RCVBUFFORCE = 33
@@ -28,11 +30,15 @@ _INT = struct.Struct("=i")
 
 
 class UdpSocket:
-    """The mesh port. ``dropped`` counts what was refused or could not be sent, by reason."""
+    """The mesh port. ``dropped`` counts what was refused or could not be sent, by reason.
+
+    ``sent`` and ``received`` count what was not, by its second byte, the kind of datagram.
+    """
 
     def __init__(self, port: int) -> None:
         """Bind the port; ``ConfigError`` where another program has it."""
         self.dropped: Counter[str] = Counter()
+        self.sent, self.received = Tally(), Tally()
         self._port = port
         self._links: set[LinkNumber] = set()
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -92,6 +98,8 @@ class UdpSocket:
             self._socket.sendto(payload, (address or MULTICAST_GROUP, self._port, 0, link))
         except OSError as problem:
             self.dropped[f"send: {_name(problem)}"] += 1
+        else:
+            self.sent.add(_kind(payload), len(payload))
 
     def receive(self) -> tuple[list[Datagram], bool]:
         """What has arrived, from at most ``DRAIN_MAX`` datagrams, and whether more may be waiting."""
@@ -106,6 +114,7 @@ class UdpSocket:
                 return received, False
             reason = self._objection(ancillary, source)
             if reason is None:
+                self.received.add(_kind(payload), len(payload))
                 received.append(Datagram(LinkNumber(source[3]), source[0], payload))
             else:
                 self.dropped[reason] += 1
@@ -118,6 +127,10 @@ class UdpSocket:
             return "link is not used by the mesh"
         hop_limits = [_INT.unpack(data)[0] for _, kind, data in ancillary if kind == socket.IPV6_HOPLIMIT]
         return None if hop_limits == [_HOP_LIMIT] else "hop limit is not 255"
+
+
+def _kind(payload: bytes) -> int:
+    return payload[1] if len(payload) > 1 else _KIND_NONE
 
 
 def _membership(link: LinkNumber) -> bytes:

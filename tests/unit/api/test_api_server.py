@@ -204,6 +204,22 @@ def test_what_the_daemon_refuses_is_409_with_its_sentence(path: Path, error: Exc
     run(path, claim)
 
 
+def test_metrics_are_text_and_nothing_that_one_can_post_to(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def claim(daemon: SmallDaemon) -> None:
+        monkeypatch.setattr(daemon, "query", lambda name, arguments: f"{name} 1\n")
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n" in head
+        assert body == b"metrics 1\n"
+        writer.close()
+        assert (await ask(path, "POST", "/metrics"))[0] == 405
+        assert (await ask(path, "GET", "/v1/metrics"))[0] == 404
+
+    run(path, claim)
+
+
 def test_a_wrong_method_names_the_right_one_in_its_header_too(path: Path) -> None:
     async def claim(daemon: SmallDaemon) -> None:
         _, headers, _ = await raw(path, b"DELETE /v1/join HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")

@@ -106,6 +106,14 @@ def test_a_name_from_another_machine_cannot_drive_the_terminal(
     assert "ev\\x1bil" in out
 
 
+def test_metrics_are_printed_as_the_daemon_gives_them(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    served.daemon.answers["metrics"] = text = '# TYPE dmssd_members gauge\ndmssd_members{state="up"} 3\n'
+    assert ran(capsys, "metrics") == (0, text, "")
+    assert json.loads(ran(capsys, "metrics", "-o", "json")[1]) == {"metrics": text}
+    served.stop()
+    assert ran(capsys, "metrics")[0] == 3
+
+
 def test_an_error_sentence_that_quotes_another_machine_stays_one_clean_line(
     served: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

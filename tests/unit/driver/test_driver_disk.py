@@ -26,6 +26,15 @@ def test_what_was_never_written_is_none(tmp_path: Path) -> None:
     assert store.read("identity") is None
 
 
+def test_what_is_written_is_counted_and_what_fails_is_not(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("identity", b"seed")
+    store.write("identity", b"seeds")
+    with pytest.raises(StoreError):
+        store.write("lock", b"x" * 100)
+    assert (store.writes, store.written_bytes) == (2, 9)
+
+
 def test_only_the_owner_can_look_inside(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o755)
     Store(tmp_path / "state").write("identity", b"seed")
