@@ -44,6 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "route": ("route", "What this node has programmed."),
     "guard": ("guard", "The nftables table that keeps this machine from being an open router."),
     "clean": ("clean", "Take away what a stopped daemon left in the kernel."),
+    "backup": ("backup", "Write this node's identity, state and configuration to one file."),
+    "restore": ("backup", "Make this machine the node that a file is a backup of."),
     "role": ("role", "The µ-services of this node."),
     "config": ("config", "Check configuration files; show what is in effect; change it safely."),
     "metrics": ("metrics", "What a monitoring system is told, as Prometheus reads it."),

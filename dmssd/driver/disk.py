@@ -107,10 +107,16 @@ class Store:
 
 
 @contextlib.contextmanager
-def idle(directory: Path) -> Iterator[None]:
-    """Keep daemons off a state directory, which is not made if it is absent; ``StoreError`` where one uses it."""
+def idle(directory: Path, *, make: bool = False) -> Iterator[None]:
+    """Keep daemons off a state directory; ``StoreError`` where one uses it.
+
+    Nothing is made where none has ever used it, but with ``make`` the lock, for the directory's owner.
+    """
     try:
-        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
+        if make and os.geteuid() == 0:
+            owner = directory.stat()
+            os.fchown(lock, owner.st_uid, owner.st_gid)
     except FileNotFoundError:
         yield  # no daemon has ever used it
         return

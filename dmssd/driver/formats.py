@@ -17,6 +17,8 @@ from sansio.errors import StoreError
 
 FORMAT = 1
 FORMAT_KEY = "format"
+RESTORING = "restoring"
+"""In the state directory while a backup is restored there."""
 
 Step = Callable[[Store], None]
 
@@ -32,8 +34,11 @@ STEPS: Mapping[int, Step] = MappingProxyType({0: _marked})
 def ensure_format(store: Store, known: int = FORMAT, steps: Mapping[int, Step] = STEPS) -> None:
     """Have the directory in the format ``known``.
 
-    ``StoreError`` for a newer one, and for one that cannot be read; then nothing has changed.
+    ``StoreError`` for a newer one, one that cannot be read, and where a restore is not complete; then nothing has
+    changed.
     """
+    if (store.directory / RESTORING).exists():
+        raise StoreError(f"a restore into {store.directory} was interrupted: run dmssd restore FILE --force again")
     present, writer = format_of(store.read(FORMAT_KEY))
     if present > known:
         raise StoreError(newer(str(store.directory), present, writer, known))
