@@ -21,6 +21,8 @@ Reader = Callable[[object, str], T]
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 NODE_ID_PATTERN = re.compile(r"[0-9a-fA-F]{40}")
+LISTEN_PORT_PATTERN = re.compile(r"[1-9][0-9]{0,4}")
+PORT_MAX = 65_535
 INTERFACE_GLOB_PATTERN = re.compile(r"[^\s/]{1,64}")
 SOCKET_PATH_BYTES_MAX = 107  # sun_path holds 108 with its closing zero (unix(7))
 SHOWN_CHARACTERS_MAX = 60
@@ -156,6 +158,23 @@ def boolean(value: object, path: str) -> bool:
     if not isinstance(value, bool):
         raise problem(path, "true or false", value)
     return value
+
+
+def listen_address(value: object, path: str) -> str:
+    """An IP address and a TCP port, in their normal form; an IPv6 address in brackets."""
+    allowed = 'an IP address and a port such as "127.0.0.1:9747" or "[::1]:9747"'
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    # No names, which would be looked up, and no leading zeros, which differ from reader to reader.
+    if not LISTEN_PORT_PATTERN.fullmatch(port) or int(port) > PORT_MAX:
+        raise problem(path, allowed, value)
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        address = ipaddress.IPv6Address(host[1:-1]) if bracketed else ipaddress.IPv4Address(host)
+    except ValueError:
+        raise problem(path, allowed, value) from None
+    if address.is_multicast or address.is_link_local or "%" in host or host == "255.255.255.255":
+        raise problem(path, f"{allowed} that a machine can listen on", value)
+    return f"[{address}]:{port}" if bracketed else f"{address}:{port}"
 
 
 def route_entry(value: object, path: str) -> str:

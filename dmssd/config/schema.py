@@ -23,6 +23,7 @@ from dmssd.config.readers import (
     integer,
     integer_or,
     interface_glob,
+    listen_address,
     name,
     one_of,
     optional_table,
@@ -185,6 +186,21 @@ class RecordSettings:
     """Size of the ring in MiB. Raised, it reaches further back; lowered, it spares the disk."""
 
 
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """``[metrics]``: serve ``/metrics`` over TCP too. Off unless the table is there; the admin socket has it always."""
+
+    listen: str = required(listen_address)
+    """Address and port, ``"127.0.0.1:9747"``. Whoever reaches it may read the metrics, unencrypted: who the members
+    are is not among them, how many and how they are is. ``0.0.0.0`` or ``[::]``: whoever reaches this machine."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The address without brackets, and the port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 def hostname() -> str:
     """The host name of this machine, cut down to what a node's name may hold."""
     usable = re.sub(r"[^A-Za-z0-9._-]", "-", os.uname().nodename.partition(".")[0])[:64]
@@ -230,6 +246,7 @@ class Config:
     gateway: GatewaySettings | None = setting(None, optional_table(GatewaySettings))
     routes: RouteSettings = field(default_factory=RouteSettings, metadata={"read": table(RouteSettings)})
     record: RecordSettings | None = setting(None, optional_table(RecordSettings))
+    metrics: MetricsSettings | None = setting(None, optional_table(MetricsSettings))
     mesh: MeshSettings = field(default_factory=MeshSettings, metadata={"read": table(MeshSettings)})
     links: tuple[LinkRule, ...] = setting((), array(table(LinkRule)))
     """None by default: a machine must not start to forward on networks that nobody named."""

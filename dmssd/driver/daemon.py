@@ -17,6 +17,7 @@ from typing import Any
 
 from dmssd import __version__
 from dmssd.api.events import EventHub, Subscription
+from dmssd.api.scrape import ScrapeError, ScrapeServer
 from dmssd.api.server import AdminServer
 from dmssd.config.schema import Config, RouteSettings, plain
 from dmssd.driver import clock, process
@@ -137,6 +138,7 @@ class Daemon:
         self._started_s = clock.wall()
         self._events: Counter[str] = Counter()  # by kind, of which the code has a few dozen
         self._store = store
+        self._notes: list[str] = []
         self._hub = EventHub()
         self._devices = devices
         self._notifier = Notifier(os.environ, os.getpid())
@@ -147,6 +149,7 @@ class Daemon:
             on_rejected=self._on_rejected,
             notifier=self._notifier,
         )
+        self._scrape = self._scrape_server(config)
         self._server = AdminServer(self, config.socket, admin.dup() if admin is not None else None)
 
     async def serve(self) -> int:
@@ -155,12 +158,15 @@ class Daemon:
         _log.info("dmssd %s is node %s (%s)", __version__, self.secure.node.settings.name, self.secure.node.me.hex())
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
         self._trials.start()
+        await self._start_scrape()
         try:
             status = await self._runner.run()
             return RUN_AGAIN if self._again and not status else status
         finally:
             self._trials.stop()
             await self._server.stop()
+            if self._scrape is not None:
+                await self._scrape.stop()
             if self._recorder is not None:
                 self._recorder.close()
 
@@ -171,16 +177,32 @@ class Daemon:
         if name == "trials":
             return self._trials.shown()
         if name == "metrics":
-            return page(self.secure, self._surroundings(), self._machine(), clock.now())
+            return self._page()
         query = QUERIES.get(name)
         if query is None:
             raise RequestError(f"this version knows no query {name!r}")
         return query(self.secure, self._surroundings(), arguments, clock.now())
 
+    def _page(self) -> str:
+        return page(self.secure, self._surroundings(), self._machine(), clock.now())
+
+    def _scrape_server(self, config: Config) -> ScrapeServer | None:
+        return ScrapeServer(self._page, *config.metrics.address) if config.metrics is not None else None
+
+    async def _start_scrape(self) -> None:
+        if self._scrape is None:
+            return
+        try:
+            await self._scrape.start()
+        except ScrapeError as problem:
+            # A network is worth more than its figures.
+            self._notes.append(f"metrics are not served: {problem}")
+            _log.error("%s", self._notes[-1])
+
     def _surroundings(self) -> Surroundings:
         guard = guard_shown(self._reloader.config.guard, self._devices.guard)
         rejected = self._around.rejected | self._devices.dropped
-        notes = (*self._reloader.notes, *self._trials.notes)
+        notes = (*self._reloader.notes, *self._trials.notes, *self._notes)
         return replace(self._around, rejected=rejected, guard=guard, notes=notes)
 
     def _machine(self) -> Machine:

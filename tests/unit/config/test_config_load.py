@@ -8,7 +8,7 @@ import pytest
 
 from dmssd.config import paths, schema
 from dmssd.config.load import files, load, parse
-from dmssd.config.schema import Config, LinkRule, RecordSettings
+from dmssd.config.schema import Config, LinkRule, MetricsSettings, RecordSettings
 from sansio.errors import ConfigError
 
 FULL = """
@@ -25,6 +25,9 @@ roles = ["fd"]
 [record]
 path = "/srv/record"
 limit_mib = 2
+
+[metrics]
+listen = "[0:0::1]:9747"
 
 [mesh]
 tp = ["Chicago", "0123456789abcdef0123456789abcdef01234567"]
@@ -74,6 +77,7 @@ def test_every_setting_of_a_full_file_arrives(tmp_path: Path) -> None:
         guard="links",
         roles=("fd",),
         record=RecordSettings(Path("/srv/record"), 2),
+        metrics=MetricsSettings("[::1]:9747"),
         mesh=schema.MeshSettings(("Chicago", "0123456789abcdef0123456789abcdef01234567"), "spanning"),
         links=(LinkRule("eth0", 3), LinkRule("eth*", schema.METRIC_DEFAULT)),
         liveness=schema.LivenessSettings(50, 4, 500, 30),
@@ -87,6 +91,7 @@ def test_an_absent_default_file_means_the_defaults(tmp_path: Path, monkeypatch: 
     assert config == Config()
     assert config.links == ()
     assert config.record is None
+    assert config.metrics is None
     assert str(config.socket) == "/run/dmssd/dmssd.sock"
 
 
@@ -195,6 +200,19 @@ def test_a_value_may_replace_a_table_only_to_be_refused(tmp_path: Path) -> None:
         ('state = "/a\\u0000b"', "state", "must be an absolute path"),
         (f"socket = '/{'a' * 107}'", "socket", "at most 107 bytes"),
         ("[record]\nlimit_mib = 1", "record.path", "is missing"),
+        ("[metrics]", "metrics.listen", "is missing"),
+        ("[metrics]\nlisten = true", "metrics.listen", 'such as "127.0.0.1:9747" or "[::1]:9747", got true'),
+        ("[metrics]\nlisten = '9747'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = ':9747'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = '127.0.0.1'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = '127.0.0.1:0'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = '127.0.0.1:65536'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = '127.0.0.1:97x'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = 'localhost:9747'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = '::1:9747'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = '[127.0.0.1]:9747'", "metrics.listen", "an IP address and a port"),
+        ("[metrics]\nlisten = '224.0.0.1:9747'", "metrics.listen", "that a machine can listen on"),
+        ("[metrics]\nlisten = '[fe80::1%eth0]:9747'", "metrics.listen", "that a machine can listen on"),
         ("[record]\npath = '/r'\nlimit_mib = 0", "record.limit_mib", "from 1 to 1024"),
         ("[liveness]\nhello_interval_ms = 1001\nhello_lease_s = 3", "liveness.hello_lease_s", "three hello intervals"),
         ("port = 1979-05-27", "port", "must be an integer"),
