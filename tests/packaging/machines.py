@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.netns.kernel import REPOSITORY, require_netns
+from tests.netns.kernel import REPOSITORY, Namespaces, require_netns
 from tests.netns.mesh import until
 from tests.packaging.package import lacking, need
 
@@ -47,9 +47,15 @@ mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay own -o "lowerdir=$lower,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
 echo "${machine##*-}" >/mnt/root/etc/hostname
 [ ! -c /dev/net/tun ] || tun=--bind=/dev/net/tun
+# Of the kernel's settings a machine may write the network's, as those are its own.
+export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 exec systemd-nspawn --quiet --keep-unit --register=no --boot --directory=/mnt/root --machine="$machine" \
     --network-namespace-path="/run/netns/$namespace" --capability=CAP_NET_ADMIN,CAP_NET_RAW --console=pipe ${tun:-}
 """
+
+# systemd-nspawn covers a file with a boot id of the container's own, which is not there for a service that has a /proc
+# of its own (ProtectProc=): a machine has one boot id.
+ONE_BOOT_ID = "while umount /proc/sys/kernel/random/boot_id 2>/dev/null; do :; done"
 
 # No address of a mirror stays in the root, and nothing that differs between two machines.
 FINISH = """
@@ -170,6 +176,7 @@ class Machine:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         try:
             self.leader = until(self._find_leader, f"{self.name} has a process of its own", SECONDS)
+            self.run(ONE_BOOT_ID)
             until(lambda: self.state() in ("running", "degraded"), f"{self.name} has booted", SECONDS)
         except AssertionError as problem:
             raise AssertionError(f"{problem}; its console:\n{self.console.read_text()[-3000:]}") from None
@@ -223,6 +230,38 @@ class Machine:
             self._process.kill()
             self._process.wait(60)
         raze(self.full)
+
+
+class Flow:
+    """Echoes from one namespace to an address, every 20 ms for as long as the context lasts."""
+
+    def __init__(self, spaces: Namespaces, source: str, destination: str, said: Path) -> None:
+        self._command = [*spaces.entering(source), "ping", "-n", "-i", "0.02", destination]
+        self._said = said
+
+    def __enter__(self) -> "Flow":
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(self._command, stdout=said, stderr=said)
+        self._seen = 0
+        self.lost()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait(60)
+
+    def lost(self) -> list[int]:
+        """The numbers of the echoes since the last call that nobody answered, once a later one is answered."""
+        last = max(self._answered(), default=0)
+        until(lambda: max(self._answered(), default=0) > last, "an echo is answered", SECONDS)
+        answered = self._answered()
+        missing = sorted(set(range(self._seen + 1, max(answered) + 1)) - answered)
+        self._seen = max(answered)
+        return missing
+
+    def _answered(self) -> set[int]:
+        lines = self._said.read_text(errors="replace")
+        return {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl=.*\n", lines)}
 
 
 def raze(name: str) -> None:
