@@ -228,7 +228,8 @@ class Forwarder:
         if self._former:
             named = {(hop.neighbour, hop.link) for group in row.groups for hop in group}
             self._former = {place: gateway for place, gateway in self._former.items() if place in named}
-        changed = source != self.plan_source
+        # Which processor was first says nothing, and would be a line in the journal whenever an LSA is renewed.
+        changed = source.partition(" ")[0] != self.plan_source.partition(" ")[0]
         self.plan_source = source
         if not self._is_current():
             # A row may lack an origin that its maker had not heard of: acceptable, but not the last word.

@@ -1,5 +1,7 @@
 """The Forwarder: which rows it takes, and what it does to the kernel."""
 
+from dataclasses import replace
+
 from dmssd.events import FibProgrammed, FibRead, Notice, ProgramFib
 from dmssd.roles.fd import (
     Forwarder,
@@ -144,6 +146,17 @@ def test_with_no_plan_in_time_the_own_row_is_computed():
     actions = fd.handle(Wake(), at)
     assert Notice("plan.source", {"source": "self"}) in actions
     assert programmed(actions)
+
+
+def test_that_another_processor_was_first_is_no_news():
+    lsdb = square()
+    fd = forwarder(lsdb)
+    told = [action for action in fd.handle(push(lsdb), NOW) if isinstance(action, Notice)]
+    assert told == [Notice("plan.source", {"source": "tp dallas"})]
+    lsdb |= square(sequence=2)
+    again = fd.handle(replace(push(lsdb, source=B), name="austin"), NOW)
+    assert fd.plan_source == "tp austin"
+    assert not [action for action in again if isinstance(action, Notice)]
 
 
 def test_with_a_current_plan_nothing_is_computed():
