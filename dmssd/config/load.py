@@ -6,12 +6,13 @@ checked once, and an error names the file that its value came from.
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dmssd.config import paths
 from dmssd.config.readers import join, read_table
-from dmssd.config.schema import Config
+from dmssd.config.schema import PROFILES, Config
 from sansio.errors import ConfigError
 
 CONFIG_BYTES_MAX = 1 << 20
@@ -38,7 +39,21 @@ def load(path: Path | None = None) -> Config:
 
 def parse(settings: Table) -> Config:
     """A configuration from a table that was read already; ``ConfigError`` with the bare path of the first bad key."""
-    return read_table(Config, settings, "")
+    # A profile of no such name is refused with the rest.
+    defaults = PROFILES.get(profile, {}) if isinstance(profile := settings.get("profile"), str) else {}
+    return read_table(Config, _over(defaults, settings), "")
+
+
+def _over(defaults: Mapping[str, Any], settings: Table) -> Table:
+    """``settings``, and of ``defaults`` what is not among them; what is no table is left for its reader to refuse."""
+    merged = dict(settings)
+    for key, default in defaults.items():
+        held = settings.get(key, {}) if isinstance(default, Mapping) else None
+        if isinstance(held, dict):
+            merged[key] = _over(default, held)
+        elif key not in settings:
+            merged[key] = default
+    return merged
 
 
 def files(path: Path | None = None) -> list[Path]:

@@ -42,6 +42,12 @@ from sansio.errors import ConfigError
 ROLES = ("fd", "tp")
 MWT_POLICIES = ("shortest", "spanning")
 GUARD_POLICIES = ("strict", "links", "off")
+PROFILES: Mapping[str, Mapping[str, Any]] = {
+    "default": {},
+    "small": {"api": "when-asked", "liveness": {"echo_interval_ms": 500}},
+}
+"""What each profile has for settings that nobody set. Only what a measurement shows to save something
+(benchmarks/small.py; docs/operating/sizing.md says what was tried and saves nothing)."""
 METRIC_DEFAULT = 10
 FILTER_MAX = 256
 ANNOUNCED_MAX = 60
@@ -211,11 +217,21 @@ def hostname() -> str:
 class Config:
     """The whole configuration of one daemon."""
 
+    profile: str = setting("default", one_of(*PROFILES))
+    """For which machine the defaults of the other settings are; what is set by itself counts whichever it is. ``small``
+    is for one slow processor and little memory: ``api`` is ``when-asked`` and ``liveness.echo_interval_ms`` 500 then,
+    so that the node itself notices a silent link after 1.5 s; a neighbour without it still does so after 0.3 s, and
+    says so."""
+
     state: Path = setting(Path(paths.STATE_DIR), absolute_path)
     """Directory of identity, certificate and reserved numbers; one daemon each. Losing it loses the identity."""
 
     socket: Path = setting(Path(paths.SOCKET), socket_path)
     """Unix socket of the admin API; who may open it may do everything."""
+
+    api: str = setting("at-start", one_of("at-start", "when-asked"))
+    """When what answers on ``socket`` is loaded. ``when-asked``: with the first question, which then takes longer;
+    until then the daemon is up sooner and holds less memory."""
 
     name: str = field(default_factory=hostname, metadata={"read": own_name})
     """What people call this node; the host name by default. Need not be unique, but people will wish it were."""

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dmssd import __version__
 from dmssd.api.events import EventHub, Subscription
+from dmssd.api.late import LateServer
 from dmssd.api.scrape import ScrapeError, ScrapeServer
-from dmssd.api.server import AdminServer
 from dmssd.config.schema import Config, RouteSettings, plain
 from dmssd.driver import clock, process
 from dmssd.driver.devices import DeviceSettings, KernelDevices
@@ -54,6 +54,9 @@ from routing.lsa import Prefix
 from sansio.core import Rejected
 from sansio.errors import DmssdError, RequestError
 from sansio.instant import MILLISECOND, SECOND, Duration
+
+if TYPE_CHECKING:
+    from dmssd.api.server import AdminServer
 
 STORED_KEYS = (
     MEMBERSHIP_KEY,
@@ -150,7 +153,7 @@ class Daemon:
             notifier=self._notifier,
         )
         self._scrape = self._scrape_server(config)
-        self._server = AdminServer(self, config.socket, admin.dup() if admin is not None else None)
+        self._server = _server(self, config, admin.dup() if admin is not None else None)
 
     async def serve(self) -> int:
         """Serve until stopped; the exit status."""
@@ -413,6 +416,14 @@ def _link_rules(config: Config) -> tuple[LinkRule, ...]:
         LinkRule(rule.match, rule.metric if isinstance(rule.metric, int) else 0, rule.kind, rule.medium)
         for rule in config.links
     )
+
+
+def _server(daemon: Daemon, config: Config, listener: socket.socket | None) -> "AdminServer | LateServer":
+    if config.api == "when-asked":
+        return LateServer(daemon, config.socket, listener)
+    from dmssd.api.server import AdminServer  # here, because whoever is not asked need not load it
+
+    return AdminServer(daemon, config.socket, listener)
 
 
 def _recorder(config: Config) -> Recorder | None:
