@@ -33,6 +33,8 @@ BENCHMARKS = {
     "healing": "a transit node dies: how long a flow is interrupted",
     "segment": "twenty nodes on one segment: cold start, and its designated member lost",
     "idle": "memory and CPU of an idle daemon",
+    "writes": "what a daemon at rest writes to its disk in an hour",
+    "small": "a member of 24 with one processor and 512 MiB, with and without the profile for small boards",
     "flood": "a daemon under 50,000 datagrams of rubbish a second",
     "handshakes": "handshakes in a mesh of more members than sessions",
 }

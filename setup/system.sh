@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install the Debian packages that are missing: those named as arguments, else what the lab and its tests use.
 set -eu
-[ $# -gt 0 ] || set -- iproute2 nftables iputils-ping
+[ $# -gt 0 ] || set -- iproute2 nftables iputils-ping e2fsprogs mount
 missing=
 for package in "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
