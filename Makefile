@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TEST_JOBS ?= 2
 
-BENCHES := spf fib gossip status coldstart healing segment idle writes small flood handshakes
+BENCHES := spf fib gossip status coldstart healing segment idle writes small members flood handshakes
 
 .PHONY: venv system demo deb check lint types unit test bench soak soak-hostile soak-mutants soak-packages clean $(addprefix bench-,$(BENCHES))
 

@@ -35,6 +35,7 @@ BENCHMARKS = {
     "idle": "memory and CPU of an idle daemon",
     "writes": "what a daemon at rest writes to its disk in an hour",
     "small": "a member of 24 with one processor and 512 MiB, with and without the profile for small boards",
+    "members": "how the memory of a node grows with the members of its mesh",
     "flood": "a daemon under 50,000 datagrams of rubbish a second",
     "handshakes": "handshakes in a mesh of more members than sessions",
 }
