@@ -33,3 +33,4 @@ install -m 755 packaging/deb/helper "$tree/usr/libexec/dmssd/helper"
 .venv/bin/python packaging/deb/completion.py fish >"$share/fish/vendor_completions.d/dmssd.fish"
 install -m 644 packaging/deb/dmssd-helper.8 "$share/man/man8/"
 install -m 644 packaging/deb/dmssd.toml packaging/deb/helper.toml "$tree/etc/dmssd/"
+install -D -m 644 -t "$share/doc/dmssd/monitoring" packaging/monitoring/alerts.yml packaging/monitoring/dashboard.json

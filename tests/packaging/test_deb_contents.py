@@ -101,6 +101,13 @@ def test_the_licence_of_everything_that_is_bundled_is_there(tree: Path) -> None:
         assert len(re.findall(r"^ .*\w", paragraph, re.MULTILINE)) >= 2, f"no licence text of {name}"
 
 
+def test_alert_rules_and_dashboard_lie_where_prometheus_can_read_them(tree: Path) -> None:
+    for source in Path("packaging/monitoring").iterdir():
+        installed = tree / "usr/share/doc/dmssd/monitoring" / source.name
+        assert installed.read_bytes() == source.read_bytes()
+        assert installed.stat().st_mode & 0o777 == 0o644
+
+
 def test_every_module_that_lies_there_belongs_to_something_named(tree: Path) -> None:
     # A wheel may bring modules under another name than its own, and licences beside its own.
     owned = {"dmssd", "gossip", "routing", "sansio", "_cffi_backend"}

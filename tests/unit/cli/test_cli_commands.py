@@ -434,6 +434,9 @@ def test_a_daemon_that_breaks_off_is_one_line_and_exit_1(tmp_path: Path, capsys:
 
 
 def test_a_socket_that_this_user_may_not_open_says_who_may(served: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    # What it imports is imported before the change of user, who need not be allowed to read this tree.
+    served.daemon.answers["status"] = RequestError("not now")
+    assert ran(capsys, "status")[0] == 1
     served.path.chmod(0)
     me = os.geteuid()
     try:
