@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "route": ("route", "What this node has programmed."),
     "guard": ("guard", "The nftables table that keeps this machine from being an open router."),
     "clean": ("clean", "Take away what a stopped daemon left in the kernel."),
+    "bugreport": ("bugreport", "Collect what a maintainer needs to see, with secrets left out."),
     "backup": ("backup", "Write this node's identity, state and configuration to one file."),
     "restore": ("backup", "Make this machine the node that a file is a backup of."),
     "role": ("role", "The µ-services of this node."),
