@@ -53,6 +53,7 @@ class Subject:
     bytes_per_s: float = 0
     answer_ms: float = 0
     asked: Memory = Memory(0, 0)
+    trouble: str = ""
 
 
 @contextlib.contextmanager
@@ -110,10 +111,16 @@ def watch(lab: Lab, boards: list[Subject], seconds: float) -> None:
         each.memory = memory(each.pid)
         status = Path(f"/proc/{each.pid}/status").read_text()
         each.peak_mib = int(status.partition("VmHWM:")[2].split()[0]) / 1024
-    for node, size in told.items():
-        new = lab.log(node).read_bytes()[size:].decode(errors="replace").splitlines()
-        if trouble := [line for line in new if any(kind in line for kind in TROUBLE)]:
-            print(f"   {node} told of trouble meanwhile: {trouble[0]}{' ...' if len(trouble) > 1 else ''}", flush=True)
+    new = "".join(lab.log(node).read_bytes()[size:].decode(errors="replace") for node, size in told.items())
+    for each in boards:
+        each.trouble = trouble(new, each.node)
+    print(f"all daemons of all nodes meanwhile: {trouble(new, '')}", flush=True)
+
+
+def trouble(log: str, node: str) -> str:
+    """How often ``log`` tells of each kind of trouble with a node (of anybody, if none is named)."""
+    lines = [line for line in log.splitlines() if not node or f" name={node} " in f"{line} "]
+    return ", ".join(f"{kind} {sum(f' {kind} ' in line for line in lines)}" for kind in TROUBLE)
 
 
 def ask(lab: Lab, boards: list[Subject]) -> None:
@@ -167,6 +174,7 @@ def main() -> None:
             Figure(f"the same, after {minutes} min: memory", "none", held),
             Figure("the same: CPU", "none", f"{each.cpu_ms_per_s:.1f} ms/s"),
             Figure("the same: bandwidth", "none", f"{each.bytes_per_s / 1e3:.2f} kB/s"),
+            Figure("the same, told of it by others meanwhile", "none", each.trouble),
             Figure("the same: first answer", "none", f"{each.answer_ms:.0f} ms, then RSS {each.asked.rss:.1f} MiB"),
         ]
     report(figures)
