@@ -141,7 +141,9 @@ def check_kernel(patient: Patient) -> Iterator[Finding]:
 
 def check_sysctls(patient: Patient) -> Iterator[Finding]:
     """Whether what the daemon sets is set, or can be."""
-    wanted = {("net", "ipv4", "nexthop_compat_mode"): "0", ("net", "ipv6", "conf", "all", "forwarding"): "1"}
+    wanted: dict[tuple[str, ...], str] = {("net", "ipv4", "nexthop_compat_mode"): "0"}
+    if patient.links:
+        wanted[("net", "ipv6", "conf", "all", "forwarding")] = "1"
     wanted |= {("net", "ipv4", "conf", link, "forwarding"): "1" for link in patient.links}
     wrong = {key: value for key, value in wanted.items() if patient.sysctl.read(*key) not in (value, None)}
     found = False
