@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -20,7 +19,7 @@ from dmssd.api.events import EventHub, Subscription
 from dmssd.api.late import LateServer
 from dmssd.api.scrape import ScrapeError, ScrapeServer
 from dmssd.config.schema import Config, RouteSettings, plain
-from dmssd.driver import clock, process
+from dmssd.driver import clock, journal, process
 from dmssd.driver.devices import DeviceSettings, KernelDevices
 from dmssd.driver.disk import Store
 from dmssd.driver.formats import ensure_format
@@ -92,7 +91,7 @@ def run(config: Config, file: Path | None = None, admin: socket.socket | None = 
     ``file`` is where ``config`` was read, and will be read again. ``admin``: a socket that somebody listens on already,
     and which stays open.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
+    journal.set_up(os.environ)
     return asyncio.run(_run(config, file, admin))
 
 
@@ -346,7 +345,8 @@ class Daemon:
     def _on_notice(self, notice: Notice) -> None:
         self._events[notice.kind] += 1
         facts = dict(notice.facts)
-        _log.info("%s %s", notice.kind, " ".join(f"{key}={value}" for key, value in facts.items()))
+        said = " ".join(f"{key}={value}" for key, value in facts.items())
+        _log.info("%s %s", notice.kind, said, extra=journal.facts(notice.kind, facts))
         self._hub.publish({"time_s": round(clock.wall(), 3), "kind": notice.kind, "facts": facts})
 
     def _on_rejected(self, rejected: Rejected) -> None:
@@ -355,7 +355,9 @@ class Daemon:
         counts[reason] = counts.get(reason, 0) + 1
         if counts[reason] == 1:
             # The first of a kind is worth a line; a flood of them is worth a number.
-            _log.warning("rejected from %s: %s (further ones are counted in dmssd status)", rejected.source, reason)
+            told = journal.facts("rejected", {"source": rejected.source, "reason": reason})
+            line = "rejected from %s: %s (further ones are counted in dmssd status)"
+            _log.warning(line, rejected.source, reason, extra=told)
 
 
 def node_settings(config: Config) -> NodeSettings:

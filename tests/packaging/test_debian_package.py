@@ -185,6 +185,15 @@ def test_the_journal_tells_what_the_daemon_did(pair: Pair) -> None:
         told = machine.run("journalctl --unit=dmssd --output=cat --no-pager").stdout
         assert f"is node {machine.name}" in told
         assert "Traceback" not in told
+        # By fields that the daemon gave its lines, not by their text.
+        other = pair.beta if machine is pair.alpha else pair.alpha
+        asked = f"journalctl --unit=dmssd --output=json DMSSD_KIND=member.up DMSSD_NAME={other.name}"
+        found = [json.loads(line) for line in machine.run(asked).stdout.splitlines()]
+        assert found
+        for each in found:
+            assert each["MESSAGE"].startswith("member.up ")
+            assert (each["SYSLOG_IDENTIFIER"], each["PRIORITY"], each["_TRANSPORT"]) == ("dmssd", "6", "journal")
+            assert each["DMSSD_NODE"] == identity(other)[0]
 
 
 def test_the_service_is_shut_in_as_far_as_it_can_be(pair: Pair) -> None:
