@@ -72,6 +72,13 @@ def require_machines() -> None:
     """Skip the calling test, or fail it where namespaces are required, unless machines can be booted here."""
     require_netns()
     need(*PACKAGES)
+    probe = [path / f"{PREFIX}-{os.getpid()}-probe" for path in CGROUPS]
+    try:
+        for cgroup in probe:
+            cgroup.mkdir()
+            cgroup.rmdir()
+    except OSError as problem:
+        lacking(f"a machine needs a cgroup of its own, which cannot be made: {problem}")
 
 
 # --- the root that all machines share -------------------------------------------------------------------------------
