@@ -6,7 +6,7 @@ TEST_JOBS ?= 2
 
 BENCHES := spf fib gossip status coldstart healing segment idle writes small members flood handshakes
 
-.PHONY: venv system demo deb check lint types unit test bench soak soak-hostile soak-mutants soak-packages clean $(addprefix bench-,$(BENCHES))
+.PHONY: venv system demo deb check lint types unit test bench soak soak-hostile soak-mutants soak-packages soak-image image clean $(addprefix bench-,$(BENCHES))
 
 venv: .venv/.ready
 
@@ -64,6 +64,13 @@ soak-mutants: venv
 # Packages of every architecture: the same bytes when built again, their contents, lintian.
 soak-packages: venv
 	@$(BIN)/python packaging/deb/soak.py
+
+# The container image of this tree, and the three nodes of packaging/oci/compose.yaml by podman.
+image: venv
+	@packaging/oci/build.sh
+
+soak-image: venv
+	@$(BIN)/python packaging/oci/soak.py
 
 clean:
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

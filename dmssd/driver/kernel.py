@@ -8,7 +8,8 @@ address detection (it keeps a new link unusable for 1.6 s), and loose reverse pa
 not be symmetric.
 
 Values are written only where they differ, so a machine that an administrator has prepared needs no writable
-/proc/sys. Nothing is undone at the end: forwarding goes on when the daemon stops. What a setting was before is recorded
+/proc/sys, as a container has none; the hash seed and duplicate detection are done without where they cannot be set.
+Nothing is undone at the end: forwarding goes on when the daemon stops. What a setting was before is recorded
 (``dmssd.driver.originals``), and ``dmssd clean`` puts it back.
 """
 
@@ -80,6 +81,13 @@ class Sysctl:
                 raise ConfigError("/".join(key), f"{hint}: set it with sysctl before dmssd starts") from None
         return True
 
+    def prefer(self, value: str, *key: str) -> bool:
+        """As :meth:`ensure`, for what a node can do without: False also where it cannot be set."""
+        try:
+            return self.ensure(value, *key)
+        except ConfigError:
+            return False
+
 
 def boot_id(sysctl: Sysctl) -> str:
     """Changes at every start of the machine."""
@@ -107,7 +115,7 @@ class KernelSettings:
         if self._sysctl.read("net", "ipv6", "conf", "all", "forwarding") is None:
             raise ConfigError("kernel", "has no IPv6: enable it (links are addressed by IPv6 link-local addresses)")
         ensure("0", "net", "ipv6", "conf", "lo", "disable_ipv6")
-        seeded = ensure(str(hash_seed), "net", "ipv4", "fib_multipath_hash_seed")
+        seeded = self._sysctl.prefer(str(hash_seed), "net", "ipv4", "fib_multipath_hash_seed")
         self.add_addresses(addresses)
         return [] if seeded else ["net/ipv4/fib_multipath_hash_seed"]
 
@@ -133,7 +141,7 @@ class KernelSettings:
         ensure, read = self._sysctl.ensure, self._sysctl.read
         six, four = ("net", "ipv6", "conf", link.name), ("net", "ipv4", "conf", link.name)
         ensure("0", *six, "disable_ipv6")
-        ensure("0", *six, "accept_dad")
+        self._sysctl.prefer("0", *six, "accept_dad")  # else the link is usable 1.6 s later
         if read(*six, "addr_gen_mode") == _NO_ADDRESS and not self._has_link_local(link.number):
             ensure(_FROM_HARDWARE, *six, "addr_gen_mode")
         ensure("1", *four, "forwarding")

@@ -94,6 +94,9 @@ def test_a_setting_that_cannot_be_written_names_itself_and_what_it_must_be(tmp_p
     (tmp_path / "full").symlink_to("/dev/full")
     with pytest.raises(ConfigError, match=r"full: is 0, must be 1, and cannot be written"):
         _Zero(tmp_path).ensure("1", "full")
+    assert _Zero(tmp_path).prefer("1", "full") is False, "what a node can do without is no error"
+    (tmp_path / "other").write_text("0\n")
+    assert Sysctl(tmp_path).prefer("1", "other") is True
 
 
 class _Zero(Sysctl):
