@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from dmssd.api import requests, sockets
 from dmssd.api.daemon import Daemon
+from dmssd.api.http import web
 from dmssd.exposition import CONTENT_TYPE
 from sansio.errors import DmssdError, RequestError
 
