@@ -116,6 +116,16 @@ def test_what_is_told_is_what_the_kernel_and_the_others_say(lab: Lab) -> None:
     assert value(lab, "n2", "dmssd_adjacencies", interface="to-n1", state="up") == 1
     for name in ("dmssd_disk_writes_total", "dmssd_fib_reads_total", "dmssd_cpu_seconds_total", "dmssd_open_fds"):
         assert value(lab, "n2", name) > 0
+    for family in ("ipv4", "ipv6", "nexthop"):
+        assert value(lab, "n2", "dmssd_fib_operations_total", family=family) > 0
+        assert value(lab, "n2", "dmssd_fib_refused_total", family=family) == 0
+    for kind in ("greeting", "handshake", "sealed", "echo"):
+        for direction in ("sent", "received"):
+            datagrams = value(lab, "n2", f"dmssd_{direction}_datagrams_total", kind=kind)
+            assert value(lab, "n2", f"dmssd_{direction}_bytes_total", kind=kind) > datagrams > 0
+    woken = {sample.name: sample.value for sample in asked(lab, "n2")["dmssd_loop_lag_seconds"].samples}
+    assert woken["dmssd_loop_lag_seconds_count"] > 0
+    assert woken["dmssd_loop_lag_seconds_sum"] > 0
     assert value(lab, "n2", "dmssd_resident_memory_bytes") > 1 << 20
     assert value(lab, "n2", "dmssd_guard_up") == 1
 

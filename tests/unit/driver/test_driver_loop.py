@@ -32,7 +32,7 @@ from routing.fib import DeleteRoute, FibOperation, Installed
 from routing.lsa import LinkNumber, Prefix
 from sansio.core import Persist, Rejected, Wake
 from sansio.errors import RequestError
-from sansio.instant import MILLISECOND, Duration, Instant, after
+from sansio.instant import MILLISECOND, SECOND, Duration, Instant, after
 
 LINK = LinkNumber(2)
 PREFIX = Prefix.parse("10.0.0.0/24")
@@ -387,6 +387,23 @@ def test_every_event_is_recorded_before_it_is_handled() -> None:
     bench = Bench(rule, record=lambda event, _: recorded.append(event))
     assert bench.run() == 0
     assert recorded == bench.node.events
+
+
+def test_by_how_much_the_loop_came_late_is_counted() -> None:
+    gone_by = [0]
+
+    def rule(event: NodeEvent) -> list[NodeAction]:
+        if isinstance(event, FibRead):
+            bench.node.at = after(clock.now(), MILLISECOND)
+        if event == REPLY:
+            gone_by[0] = 3 * SECOND  # somebody had the processor before the timer was due
+        return [Halt()] if isinstance(event, Wake) else []
+
+    bench = Bench(rule, now=lambda: Instant(clock.now() + gone_by[0]))
+    assert bench.run(lambda: bench.devices.inbox.put(REPLY)) == 0
+    assert bench.runner.lag.counts[-1] == 1
+    assert sum(bench.runner.lag.counts) == 1
+    assert bench.runner.lag.total > 2.9
 
 
 def test_the_service_manager_hears_of_start_and_stop(tmp_path: Any) -> None:
