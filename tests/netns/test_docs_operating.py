@@ -21,7 +21,18 @@ from tests.netns.pages import Boards, blocks
 pytestmark = pytest.mark.netns
 
 PLACE = REPOSITORY / "docs" / "operating"
-PAGES = ("install", "join-and-admit", "rotate", "debug", "monitoring", "sizing", "backup", "upgrade", "recover")
+PAGES = (
+    "install",
+    "join-and-admit",
+    "rotate",
+    "debug",
+    "monitoring",
+    "sizing",
+    "backup",
+    "upgrade",
+    "container",
+    "recover",
+)
 BOARDS = ("alpha", "beta", "gamma")
 WITHIN = ["nsenter", "--mount", "--net", "--uts"]
 ENVIRONMENT = ["env", "-u", "DMSSD_SOCKET", f"PATH={Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"]
