@@ -24,7 +24,7 @@ from typing import Any
 from dmssd.rules import rotation, traffic
 from dmssd.secure import MEMBERSHIP_KEY
 from gossip import replica
-from sansio.errors import StoreError
+from sansio.errors import RemoteProtocolError, StoreError
 
 MAGIC = b"dmssd-backup 1\n"
 SEALED = b"dmssd-sealed 1\n"
@@ -184,8 +184,19 @@ def _listed(manifest: dict[str, Any]) -> Iterable[tuple[str, str, int, str]]:
 
 
 def _check_identity(state: Mapping[str, bytes]) -> None:
+    from dmssd.security.certificate import Credentials
     from dmssd.security.identity import Identity
 
     if rotation.IDENTITY_KEY not in state or MEMBERSHIP_KEY not in state:
         raise StoreError("the backup holds no identity and membership: there is nothing to restore")
-    Identity(state[rotation.IDENTITY_KEY])
+    problem = ""
+    # While a key is being replaced the certificate is about the next one already, for a moment.
+    for seed in (state[rotation.IDENTITY_KEY], state.get(rotation.NEXT_IDENTITY_KEY)):
+        if seed:
+            try:
+                Credentials.load(Identity(seed), state[MEMBERSHIP_KEY])
+            except RemoteProtocolError as refused:
+                problem = refused.reason
+            else:
+                return
+    raise StoreError(f"the backup's certificate is not its key's ({problem}): it would not start; take another backup")

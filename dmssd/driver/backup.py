@@ -9,10 +9,11 @@ to ``before-restore-N``; then each file takes its name, and ``restoring`` is rem
 is there (``formats``), so that an interrupted restore founds no node that is half the old one and half the new.
 """
 
+import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +115,7 @@ def restore(state: Path, backup: Backup, *, force: bool) -> Restored:
             return _restore(state, backup, force=force)
     except OSError as problem:
         hint = "run as root; a restore that was interrupted is repeated with --force"
-        raise StoreError(f"{problem.filename or state} cannot be written ({problem.strerror}): {hint}") from None
+        raise StoreError(f"{state} cannot be written ({problem.strerror}): {hint}") from None
 
 
 def _restore(state: Path, backup: Backup, *, force: bool) -> Restored:
@@ -128,19 +129,19 @@ def _restore(state: Path, backup: Backup, *, force: bool) -> Restored:
         staged.unlink()
     shutil.rmtree(staged, ignore_errors=True)
     owner = state.stat()
-    _make(staged, owner)
     files = {**backup.state, FORMAT_KEY: f"{backup.state_format} {backup.version}\n".encode()}
-    for key, value in files.items():
-        write_file(staged / key, value)
-        _give(staged / key, owner)
-    _flush(staged)
-    _flush(state)
-    if aside is not None:
-        _make(aside, owner)
-        for key in present:
-            (state / key).rename(aside / key)
-    for key in files:
-        (staged / key).rename(state / key)
+    with _folder(staged, owner) as inside:
+        for key, value in files.items():
+            write_file(inside / key, value)
+            _give(inside / key, owner)
+        _flush(inside)
+        _flush(state)
+        if aside is not None:
+            with _folder(aside, owner) as kept:
+                for key in present:
+                    (state / key).rename(kept / key)
+        for key in files:
+            (inside / key).rename(state / key)
     _flush(state)
     staged.rmdir()
     _flush(state)
@@ -201,9 +202,22 @@ def _aside(state: Path) -> Path:
     raise StoreError(f"{state} keeps {KEPT_MAX} earlier nodes already: remove {ASIDE}-* first, which hold private keys")
 
 
-def _make(directory: Path, owner: os.stat_result) -> None:
-    directory.mkdir(mode=0o700)
-    _give(directory, owner)
+@contextlib.contextmanager
+def _folder(place: Path, owner: os.stat_result) -> Iterator[Path]:
+    """A new folder, by a path that leads there whatever takes its name meanwhile; given to ``owner`` in the end.
+
+    The daemon's user has the directory around it, and could put a link in its place while root writes.
+    """
+    place.mkdir(mode=0o700)
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise StoreError(f"{place} was exchanged by another program: see what runs as the owner of {place.parent}")
+        yield Path(f"/proc/self/fd/{descriptor}")
+        if os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(descriptor)
 
 
 def _give(path: Path, owner: os.stat_result) -> None:

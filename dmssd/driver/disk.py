@@ -113,8 +113,10 @@ def idle(directory: Path, *, make: bool = False) -> Iterator[None]:
     Nothing is made where none has ever used it, but with ``make`` the lock, for the directory's owner.
     """
     try:
-        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if make else 0), 0o600)
-        if make and os.geteuid() == 0:
+        # Root comes here for the daemon's user, who must not have it take, or give him, another file by a link.
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if make else 0)
+        lock = os.open(directory / _LOCK, flags, 0o600)
+        if make and os.geteuid() == 0 and os.fstat(lock).st_nlink == 1:
             owner = directory.stat()
             os.fchown(lock, owner.st_uid, owner.st_gid)
     except FileNotFoundError:

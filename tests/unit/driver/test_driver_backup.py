@@ -297,6 +297,61 @@ def test_links_in_the_state_directory_lead_a_restore_nowhere(state: Path, tmp_pa
     assert not (state / "traffic").is_symlink()
 
 
+def test_a_link_in_place_of_the_lock_does_not_have_root_give_another_file_away(tmp_path: Path) -> None:
+    (tmp_path / "another").write_text("root's")
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "lock").symlink_to(tmp_path / "another")
+    if os.geteuid() == 0:
+        os.chown(state, 12_345, 23_456)
+    with pytest.raises(StoreError, match="cannot be locked"):
+        restore(state, BACKUP, force=True)
+    assert (tmp_path / "another").stat().st_uid == os.geteuid()
+    assert not (state / "identity").exists()
+
+
+@pytest.mark.parametrize("exchanged", [RESTORING, "before-restore-1"])
+def test_a_folder_exchanged_for_a_link_while_root_writes_leads_nowhere(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanged: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    opened = os.open
+
+    def exchange(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        """The daemon's user waits until the folder is open."""
+        descriptor = opened(path, flags, mode, dir_fd=dir_fd)
+        if Path(path).name == exchanged:
+            (state / exchanged).rename(state / "elsewhere")
+            (state / exchanged).symlink_to(outside)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", exchange)
+    try:
+        restore(state, replace(BACKUP, state={**BACKUP.state, "traffic": b"new"}), force=True)
+    except StoreError:
+        assert exchanged == RESTORING  # what has its name in the end is no folder
+    assert list(outside.iterdir()) == []
+
+
+def test_all_that_is_restored_belongs_to_whom_the_state_directory_belongs_to(state: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gives files away")
+    os.chown(state, 12_345, 23_456)
+    done = restore(state, BACKUP, force=True)
+    assert done.kept is not None
+    # What was there before keeps the owner that it had.
+    restored = [state, done.kept, state / "lock", *(state / key for key in BACKUP.state)]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in restored} == {(12_345, 23_456)}
+
+
+def test_a_key_whose_certificate_is_anothers_is_no_node() -> None:
+    with pytest.raises(StoreError, match="the backup's certificate is not its key's"):
+        encode(replace(BACKUP, state={**BACKUP.state, "identity": bytes(32)}))
+    changing = {**BACKUP.state, "identity": bytes(32), "identity-next": SEED}
+    assert decode(encode(replace(BACKUP, state=changing))).state["identity-next"] == SEED
+
+
 def test_configuration_is_written_only_where_nothing_else_is(tmp_path: Path) -> None:
     place = tmp_path / "etc"
     assert write_config(place, BACKUP.config) == [place / "dmssd.toml", place / "conf.d/10-more.toml"]
