@@ -8,6 +8,7 @@ over programmed routes.
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -203,6 +204,42 @@ def test_the_service_is_shut_in_as_far_as_it_can_be(pair: Pair) -> None:
     assert float(exposure[1]) <= SECURITY_MAX, said
 
 
+def test_the_helper_does_what_root_named_under_its_sandbox_and_nothing_else(pair: Pair) -> None:
+    machine = pair.alpha
+    said = machine.run("systemd-analyze security --no-pager dmssd-helper@1.service").stdout
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert exposure is not None
+    assert float(exposure[1]) <= SECURITY_MAX, said
+    policy, unit = machine.path("/etc/dmssd/helper.toml"), machine.path("/etc/systemd/system/app.service")
+    as_it_was = policy.read_text()
+    unit.write_text("[Service]\nExecStart=/bin/sleep infinity\n")
+    machine.run("systemctl daemon-reload; ip netns add blue")
+    try:
+        for request in ("start('app.service')", "set_cpus('app.service', '0')", "open_netns('blue')"):
+            assert "root has not allowed it" in helper_said(machine, request)
+        policy.write_text('units = ["app.service"]\ncpusets = ["app.service"]\nnamespaces = ["blue"]\n')
+        assert helper_said(machine, "start('app.service')") == "None"
+        started = machine.run("systemctl show --value --property=MainPID app.service").stdout
+        assert int(started) != 0
+        assert helper_said(machine, "restart('app.service')") == "None"
+        assert machine.run("systemctl show --value --property=MainPID app.service").stdout not in (started, "0\n")
+        assert helper_said(machine, "set_cpus('app.service', '0')") == "None"
+        assert machine.run("systemctl show --value --property=AllowedCPUs app.service").stdout == "0\n"
+        looked = "[link.name for link in __import__('dmssd.driver.rtnetlink').driver.rtnetlink.links({}.netlink)]"
+        assert helper_said(machine, "open_netns('blue')", looked) == "['lo']"
+        assert helper_said(machine, "stop('app.service')") == "None"
+        assert machine.run("systemctl is-active app.service", check=False).stdout == "inactive\n"
+        assert "root has not allowed it" in helper_said(machine, "stop('dmssd.service')")
+        # Another user does not even reach the socket.
+        assert "Permission denied" in helper_said(machine, "start('app.service')", user="nobody")
+    finally:
+        policy.write_text(as_it_was)
+        machine.run("systemctl stop app.service; ip netns del blue", check=False)
+        unit.unlink()
+        machine.run("systemctl daemon-reload; rm -rf /run/systemd/system.control/app.service.d")
+    settled(machine)
+
+
 def test_a_daemon_that_is_killed_is_back_and_no_packet_is_lost(pair: Pair, flow: Flow) -> None:
     for machine in pair.both:
         before = main_process(machine)
@@ -283,6 +320,18 @@ def test_a_purge_leaves_nothing(pair: Pair) -> None:
         assert left_in_kernel(pair, machine) == []
         assert Traces.of(machine).files - pair.untouched[machine.name].files == set()
         assert machine.run("systemctl list-units --failed --plain --no-legend").stdout == ""
+
+
+def helper_said(machine: Machine, request: str, shown: str = "{}", user: str = "dmssd") -> str:
+    """What the helper's client gives back, or its error, to a user with the daemon's capabilities."""
+    script = (
+        "import sys; sys.path.insert(0, '/usr/lib/dmssd'); sys.dont_write_bytecode = True\n"
+        f"from dmssd.driver.helper import Helper\nprint({shown.format('Helper().' + request)})"
+    )
+    caps = "--inh-caps=-all,+net_admin,+net_raw --ambient-caps=-all,+net_admin,+net_raw"
+    who = f"setpriv --reuid={user} --regid=nogroup --clear-groups --no-new-privs {caps}"
+    done = machine.run(f"{who} /usr/bin/python3 -IS -c {shlex.quote(script)}", check=False)
+    return (done.stdout + done.stderr).strip()
 
 
 def left_in_kernel(pair: Pair, machine: Machine) -> list[str]:
