@@ -49,8 +49,10 @@ echo "${machine##*-}" >/mnt/root/etc/hostname
 [ ! -c /dev/net/tun ] || tun=--bind=/dev/net/tun
 # Of the kernel's settings a machine may write the network's, as those are its own.
 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
-exec systemd-nspawn --quiet --keep-unit --register=no --boot --directory=/mnt/root --machine="$machine" \
-    --network-namespace-path="/run/netns/$namespace" --capability=CAP_NET_ADMIN,CAP_NET_RAW --console=pipe ${tun:-}
+# No link to journals of this machine, which would take a machine id: in a container there may be none.
+exec systemd-nspawn --quiet --link-journal=no --keep-unit --register=no --boot --console=pipe ${tun:-} \
+    --directory=/mnt/root --machine="$machine" --network-namespace-path="/run/netns/$namespace" \
+    --capability=CAP_NET_ADMIN,CAP_NET_RAW
 """
 
 # systemd-nspawn covers a file with a boot id of the container's own, which is not there for a service that has a /proc
