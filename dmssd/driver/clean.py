@@ -20,7 +20,16 @@ from dmssd.driver.disk import idle, remove_key
 from dmssd.driver.fib import KernelFib
 from dmssd.driver.kernel import KernelSettings, Sysctl, boot_id, require_capabilities
 from dmssd.driver.netlink import NetlinkSocket
-from dmssd.driver.originals import ALL_FORWARDING6, ORIGINALS_KEY, Original, Originals, here, interface_of, number_of
+from dmssd.driver.originals import (
+    ALL_FORWARDING6,
+    ORIGINALS_KEY,
+    RECORD_BYTES_MAX,
+    Original,
+    Originals,
+    here,
+    interface_of,
+    number_of,
+)
 from routing.fib import DeleteNexthop, DeleteRoute, FibOperation
 from routing.lsa import LinkNumber
 from sansio.errors import DmssdError
@@ -89,7 +98,7 @@ def _clean_fib(netlink: NetlinkSocket, done: Cleaned) -> None:
 
 def _put_back(netlink: NetlinkSocket, state: Path, done: Cleaned) -> None:
     sysctl = Sysctl()
-    stored = (state / ORIGINALS_KEY).read_bytes() if (state / ORIGINALS_KEY).exists() else None
+    stored = _recorded(state / ORIGINALS_KEY)
     originals = Originals.parse(stored, here(boot_id(sysctl)))
     if not originals.settings:
         done.left.append("settings: none is recorded as changed by dmssd since this machine started")
@@ -102,6 +111,16 @@ def _put_back(netlink: NetlinkSocket, state: Path, done: Cleaned) -> None:
                 sysctl.ensure("1", "net", "ipv6", "conf", name, "forwarding")
     if stored is not None and len(done.problems) == before:
         remove_key(state, ORIGINALS_KEY)
+
+
+def _recorded(path: Path) -> bytes | None:
+    # Root reads in a directory of the daemon's user: neither through a link nor from anything that is no file.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.read(RECORD_BYTES_MAX)
 
 
 def _put_one_back(netlink: NetlinkSocket, sysctl: Sysctl, key: str, original: Original, done: Cleaned) -> None:

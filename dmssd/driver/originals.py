@@ -10,11 +10,15 @@ given just this value, the older original stays. An administrator's later value 
 
     file | JSON {"place": TEXT, "settings": {KEY: [was, given, interface number or 0]}, "forwarded6": {NAME: number}}
 
+Root goes by the record, which the daemon's user can write. So it counts as a whole only where each key is one of
+``_KEY``, each value a number, and each name that of an interface: nothing that this user may not set itself.
+
 ``forwarded6`` names interfaces that forwarded IPv6 before all of them did: putting ``all`` back switches these off too.
 """
 
 import json
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -26,6 +30,16 @@ ORIGINALS_MAX = 4096
 """Settings recorded: five of each of 256 links and of as many that they replaced. The oldest of interfaces go first."""
 
 ALL_FORWARDING6 = "net/ipv6/conf/all/forwarding"
+RECORD_BYTES_MAX = 1 << 20
+_INTERFACE = r"(?!\.{1,2}(?:/|$))[^/\s\0]{1,15}"
+_NAME = re.compile(_INTERFACE)
+_KEY = re.compile(
+    "net/ipv4/(?:nexthop_compat_mode|fib_multipath_hash_policy|fib_multipath_hash_seed)"
+    "|net/ipv6/(?:fib_multipath_hash_policy|conf/all/forwarding)"
+    f"|net/ipv6/conf/{_INTERFACE}/(?:disable_ipv6|accept_dad|addr_gen_mode)"
+    f"|net/ipv4/conf/{_INTERFACE}/(?:forwarding|rp_filter)"
+)
+_VALUE = re.compile(r"-?[0-9]{1,10}")
 _NOT_INTERFACES = ("all", "default", "lo")
 _SO_NETNS_COOKIE = 71
 
@@ -54,9 +68,9 @@ class Originals:
             table = json.loads(stored or b"{}")
             if table.get("place") != place:
                 return cls(place)
-            settings = {str(key): _original(*entry) for key, entry in table["settings"].items()}
-            forwarded = {str(name): int(number) for name, number in table["forwarded6"].items()}
-        except (AttributeError, KeyError, TypeError, ValueError):
+            settings = {_fits(_KEY, key): _original(*entry) for key, entry in table["settings"].items()}
+            forwarded = {_fits(_NAME, name): int(number) for name, number in table["forwarded6"].items()}
+        except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError):
             return cls(place)
         return cls(place, settings, forwarded)
 
@@ -128,4 +142,10 @@ class Recording:
 
 
 def _original(was: str, given: str, link: int) -> Original:
-    return Original(str(was), str(given), int(link))
+    return Original(_fits(_VALUE, was), _fits(_VALUE, given), int(link))
+
+
+def _fits(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(text)
+    return text

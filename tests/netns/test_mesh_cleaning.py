@@ -61,7 +61,7 @@ def clean(lab: Lab, status: int = 0) -> dict[str, object]:
     config = lab.log("n2").parent / "config.toml"
     done = lab.exec("n2", [sys.executable, "-m", "dmssd", "clean", "--config", str(config), "-o", "json"])
     assert done.returncode == status, done.stderr + done.stdout
-    if status:
+    if not done.stdout:
         return {"error": done.stderr}
     answer: dict[str, object] = json.loads(done.stdout)
     return answer
@@ -164,3 +164,25 @@ def test_a_record_of_another_start_of_the_machine_puts_nothing_back(prepared: La
     assert answer["settings"] == []
     assert read(lab, "net/ipv4/conf/to-n1/forwarding") == "1"
     assert answer["routes"], "what carries our number goes all the same"
+
+
+def test_the_guard_stays_where_forwarding_could_not_be_ended(prepared: Lab) -> None:
+    lab = prepared
+    forms(lab)
+    lab.kill("n2")
+    record = json.loads(stored(lab).read_text())
+    key = "net/ipv4/nexthop_compat_mode"
+    record["settings"][key][0] = "7"  # which the kernel refuses
+    stored(lab).write_text(json.dumps(record))
+    answer = clean(lab, 1)
+    assert key in str(answer["problems"])
+    assert "the nftables table stays" in str(answer["problems"])
+    assert answer["guard"] is False
+    assert "table inet dmssd" in "\n".join(dump(lab)["nftables"])
+    assert answer["routes"], "the rest is done"
+    assert answer["addresses"]
+    # What could not be done can be repeated once its cause is gone.
+    record["settings"][key][0] = "1"
+    stored(lab).write_text(json.dumps(record))
+    assert clean(lab)["guard"] is True
+    assert read(lab, key) == "1"
