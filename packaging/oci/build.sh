@@ -33,7 +33,7 @@ in_store run --isolation chroot "$container" -- \
     sh -c 'rm -rf /etc/apt /var/lib/apt && install -d -m 755 -o dmssd -g dmssd /run/dmssd'
 in_store config --user dmssd --workingdir / --env LC_ALL=C.UTF-8 --volume /var/lib/dmssd --port 4747/udp \
     --entrypoint '["/usr/libexec/dmssd/entry"]' --cmd run --stop-signal SIGTERM \
-    --healthcheck 'CMD dmssd role list' --healthcheck-interval 30s --healthcheck-timeout 10s \
+    --healthcheck 'CMD-SHELL timeout 5 dmssd role list || exit 1' --healthcheck-interval 30s --healthcheck-timeout 10s \
     --healthcheck-start-period 15s --healthcheck-retries 3 \
     --label org.opencontainers.image.title=dmssd --label "org.opencontainers.image.version=$version" \
     --label org.opencontainers.image.licenses=Apache-2.0 \

@@ -122,7 +122,8 @@ def main() -> None:
             mesh(engine)
         except SystemExit:
             for node in NODES:
-                print(f"--- {node}\n{engine('logs', f'{PROJECT}_{node}_1', check=False).stdout}", file=sys.stderr)
+                said = engine("logs", f"{PROJECT}_{node}_1", check=False)
+                print(f"--- {node}\n{said.stdout}{said.stderr}", file=sys.stderr)
             raise
     print("all gone")
 
@@ -173,7 +174,8 @@ def health(engine: Podman) -> None:
     name = f"{PROJECT}_beta_1"
     demand("beta is healthy", engine("healthcheck", "run", name, check=False).returncode == 0)
     engine("kill", "--signal", "STOP", name)
-    demand("stopped, it is not", engine("healthcheck", "run", name, check=False).returncode == 1)
+    done = engine("healthcheck", "run", name, check=False)
+    demand("stopped, it is not", done.returncode == 1, f"{done.stdout}{done.stderr}")
     engine("kill", "--signal", "CONT", name)
     until("it is again", lambda: engine("healthcheck", "run", name, check=False).returncode == 0)
 
