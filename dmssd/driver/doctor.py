@@ -22,8 +22,11 @@ from typing import Any
 
 from dmssd.config.schema import Config
 from dmssd.driver import clock
-from dmssd.driver.guard import TABLE
+from dmssd.driver.guard import TABLE, admitted
 from dmssd.driver.kernel import Sysctl, require_capabilities
+from dmssd.driver.netlink import NetlinkSocket
+from dmssd.driver.rtnetlink import foreign_routes
+from routing.lsa import Prefix
 from sansio.errors import ConfigError
 
 OK, WARN, FAIL = "ok", "warn", "fail"
@@ -280,6 +283,26 @@ def check_guard(patient: Patient) -> Iterator[Finding]:
         yield Finding("guard", OK, "nftables works" + (", and the table is there" if patient.status else ""))
 
 
+def check_announced(patient: Patient) -> Iterator[Finding]:
+    """Whether what comes from a network that this node announces is forwarded: links alone are the daemon's to set."""
+    announced = [Prefix.parse(text) for text in patient.config.announce]
+    netlink = NetlinkSocket()
+    try:
+        leading = admitted(patient.links, announced, foreign_routes(netlink), closes_ipv6=False).open
+    finally:
+        netlink.close()
+    closed = [
+        (interface, prefix)
+        for interface, prefix in leading
+        if len(prefix.network) == 4 and patient.sysctl.read("net", "ipv4", "conf", interface, "forwarding") == "0"
+    ]
+    for interface, prefix in closed:
+        says = f"{prefix} is announced, and {interface}, which leads there, does not forward: no answer comes back"
+        yield Finding("announced", FAIL, says, f"sysctl -w net.ipv4.conf.{interface}.forwarding=1")
+    if leading and not closed:
+        yield Finding("announced", OK, "interfaces that lead to announced networks forward")
+
+
 def check_firewalls(patient: Patient) -> Iterator[Finding]:
     """Whether another program's filter drops what is forwarded from link to link (a container engine's, usually)."""
     ruleset = _ruleset(patient) or []
@@ -437,6 +460,7 @@ CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     check_permissions,
     check_clock,
     check_guard,
+    check_announced,
     check_firewalls,
     check_managers,
 )

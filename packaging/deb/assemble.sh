@@ -4,7 +4,7 @@ set -eu
 tree=$1 platform=$2
 private=$tree/usr/lib/dmssd
 share=$tree/usr/share
-mkdir -p "$tree/usr/lib/systemd/networkd.conf.d" "$private" "$tree/usr/bin" "$tree/usr/libexec/dmssd" "$tree/etc/dmssd" \
+mkdir -p "$tree/usr/lib/systemd/networkd.conf.d" "$private" "$tree/usr/bin" "$tree/usr/libexec/dmssd" "$tree/etc/dmssd/conf.d" \
     "$share/man/man1" "$share/man/man5" "$share/man/man8" \
     "$share/bash-completion/completions" "$share/zsh/vendor-completions" "$share/fish/vendor_completions.d"
 

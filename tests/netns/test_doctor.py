@@ -70,6 +70,18 @@ def test_a_machine_in_order_is_found_so_without_a_daemon_and_that_alone_is_said(
     assert text.endswith("what to do\ndaemon: systemctl start dmssd, or dmssd run --config FILE\n")
 
 
+def test_an_announced_network_behind_an_interface_that_does_not_forward_fails(spaces: Namespaces, file: Path) -> None:
+    file.write_text('announce = ["192.0.2.0/24"]\n' + file.read_text().replace("eth*", "eth0"))
+    assert examined(spaces, file) == (0, {}), "nothing leads there"
+    spaces.ip("here", "addr", "add", "192.0.2.1/24", "dev", "eth1")
+    code, wrong = examined(spaces, file)
+    assert code == 1
+    assert only(wrong, "announced")["do"] == "sysctl -w net.ipv4.conf.eth1.forwarding=1"
+    assert "192.0.2.0/24" in only(wrong, "announced")["says"]
+    spaces.sysctl("here", "net/ipv4/conf/eth1/forwarding", "1")
+    assert examined(spaces, file) == (0, {})
+
+
 def test_a_link_without_ipv6_or_with_too_small_an_mtu_fails(spaces: Namespaces, file: Path) -> None:
     spaces.sysctl("here", "net/ipv6/conf/eth1/disable_ipv6", "1")
     code, wrong = examined(spaces, file)
