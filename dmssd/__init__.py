@@ -5,4 +5,4 @@ its faces: configuration, the admin API and the command line. Importing it impor
 line must start in a blink.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0.dev0"
