@@ -22,6 +22,7 @@ from dmssd.driver.kernel import KernelSettings, Sysctl, boot_id, require_capabil
 from dmssd.driver.netlink import NetlinkSocket
 from dmssd.driver.originals import (
     ALL_FORWARDING6,
+    IPV6_OPENED_KEY,
     ORIGINALS_KEY,
     RECORD_BYTES_MAX,
     Original,
@@ -111,6 +112,7 @@ def _put_back(netlink: NetlinkSocket, state: Path, done: Cleaned) -> None:
                 sysctl.ensure("1", "net", "ipv6", "conf", name, "forwarding")
     if stored is not None and len(done.problems) == before:
         remove_key(state, ORIGINALS_KEY)
+        remove_key(state, IPV6_OPENED_KEY)  # who switches it on next is another question
 
 
 def _recorded(path: Path) -> bytes | None:

@@ -17,16 +17,13 @@ from dmssd.driver.links import LinkRule, Links, LinksRead, LinkStatus
 from dmssd.driver.loop import FibSuspect, Source
 from dmssd.driver.neighbours import NeighbourTable
 from dmssd.driver.netlink import NetlinkSocket
-from dmssd.driver.originals import ORIGINALS_KEY, Recording
+from dmssd.driver.originals import IPV6_OPENED_KEY, ORIGINALS_KEY, Recording
 from dmssd.driver.rtnetlink import Link
 from dmssd.driver.udp import UdpSocket
 from dmssd.events import LinkDown, LinkUp, NetworksRead, NodeEvent, PinNeighbour, SendDatagram, SendEcho, SetAddresses
 from routing.fib import FibOperation, Installed
 from routing.lsa import LinkNumber, Prefix
 from sansio.errors import ConfigError
-
-IPV6_OPENED_KEY = "ipv6-opened"
-"""Holds the boot id of the last start of the machine at which it was this daemon that switched IPv6 forwarding on."""
 
 _log = logging.getLogger("dmssd")
 
@@ -219,10 +216,16 @@ def _guard(settings: DeviceSettings, netlink: NetlinkSocket, kernel: KernelSetti
         remove_leftover()
         return None
     boot = kernel.boot_id().encode()
-    if not kernel.forwards_ipv6():
-        store.write(IPV6_OPENED_KEY, boot)
-    opened_by_us = store.read(IPV6_OPENED_KEY) == boot
-    return Guard(netlink, settings.announced, closes_ipv6=settings.guard == "strict" and opened_by_us)
+
+    def opens_ipv6(has_links: bool) -> bool:
+        # The first link has it switched on. Where somebody else had done that before, it is not this daemon's doing.
+        if not kernel.forwards_ipv6():
+            if not has_links:
+                return False
+            store.write(IPV6_OPENED_KEY, boot)
+        return settings.guard == "strict" and store.read(IPV6_OPENED_KEY) == boot
+
+    return Guard(netlink, settings.announced, opens_ipv6)
 
 
 def _recorded(store: Store) -> Sysctl:

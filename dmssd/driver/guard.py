@@ -25,7 +25,7 @@ them.
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,12 +173,14 @@ def nft(transaction: str) -> str | None:
 class Guard:
     """Keeps the table in this network namespace equal to what is admitted now.
 
-    ``announced`` are the prefixes that this node announces beside its own addresses.
+    ``announced`` are the prefixes that this node announces beside its own addresses. ``opens_ipv6`` is asked, whether
+    or not there are links, if it is this daemon that switches IPv6 forwarding on, or has; once it did, that stays so.
     """
 
-    def __init__(self, netlink: NetlinkSocket, announced: Sequence[Prefix], *, closes_ipv6: bool) -> None:
+    def __init__(self, netlink: NetlinkSocket, announced: Sequence[Prefix], opens_ipv6: Callable[[bool], bool]) -> None:
         self._netlink = netlink
-        self._closes_ipv6 = closes_ipv6
+        self._opens_ipv6 = opens_ipv6
+        self._closes_ipv6 = False
         self._applied: Admitted | None = None
         self._monitor = NetlinkMonitor(_GROUP_NFTABLES, _NETLINK_NETFILTER)
         self.announced = tuple(announced)
@@ -203,6 +205,7 @@ class Guard:
         unsafe = [link for link in links if not is_guardable(link)]
         if unsafe:
             return f"interface {unsafe[0]!r} has a name that nftables cannot hold: rename it"
+        self._closes_ipv6 = self._closes_ipv6 or self._opens_ipv6(bool(links))
         foreign = rtnetlink.foreign_routes(self._netlink) if self.announced else []
         return self._apply(admitted(links, self.announced, foreign, closes_ipv6=self._closes_ipv6))
 

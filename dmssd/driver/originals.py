@@ -25,6 +25,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+IPV6_OPENED_KEY = "ipv6-opened"
+"""Holds the boot id of the last start of the machine at which it was this daemon that switched IPv6 forwarding on."""
+
 ORIGINALS_KEY = "originals"
 ORIGINALS_MAX = 4096
 """Settings recorded: five of each of 256 links and of as many that they replaced. The oldest of interfaces go first."""

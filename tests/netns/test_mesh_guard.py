@@ -127,6 +127,31 @@ def test_forwarding_that_another_program_switched_on_goes_on_and_ipv6_that_nobod
     assert reaches_n2(lab, spaces, "out") == [False, False]
 
 
+def test_ipv6_that_somebody_else_switches_on_before_there_is_a_link_stays_open_when_one_comes() -> None:
+    """A machine on which the package was installed and no link was named, and then a container engine."""
+    name = f"{NAME}o"
+    mesh.require_lab()
+    take_down(name)
+    with Namespaces("out", "far", prefix="dmssd-others") as spaces, Lab.build("line:2", name, tp=0) as lab:
+        for host, (interface, four, six) in NETWORKS.items():
+            _plug(lab, spaces, host, interface, four, six)
+        file = design.node_directory(name, "n1") / "config.toml"
+        whole = file.read_text()
+        file.write_text(whole.replace('"to-n2"', '"later"'))
+        assert file.read_text() != whole
+        lab.start_daemons(["n1"])
+        lab.wait_ready(["n1"])
+        assert lab.exec("n1", ["cat", "/proc/sys/net/ipv6/conf/all/forwarding"]).stdout == "0\n"
+        assert lab.exec("n1", ["sh", "-c", "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding"]).returncode == 0
+        until(lambda: answers(spaces, "out", "fd0a::2"), "they reach each other")
+        file.write_text(whole)
+        assert dmssd(lab, "n1", "config", "reload").returncode == 0
+        until(lambda: "to-n2" in lab.exec("n1", ["nft", "list", "ruleset"]).stdout, "the guard knows the link")
+        assert answers(spaces, "out", "fd0a::2")
+        lab.restart("n1")
+        assert answers(spaces, "out", "fd0a::2")
+
+
 @pytest.mark.parametrize("how", ["flush ruleset", "delete table inet dmssd", "flush chain inet dmssd forward"])
 def test_a_guard_that_somebody_takes_away_is_put_back(lab: Lab, spaces: Namespaces, how: str) -> None:
     before = lab.exec("n1", ["nft", "-s", "list", "table", "inet", "dmssd"]).stdout
