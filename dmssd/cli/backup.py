@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from dmssd.cli.render import clean
-from dmssd.cli.target import Target, output_option, pass_target
+from dmssd.cli.target import Target, config_option, output_option, pass_target
 from dmssd.config import paths
 from sansio.errors import ConfigError, StoreError
 
@@ -17,13 +17,7 @@ CLONES = (
 )
 PASSPHRASE_BYTES_MAX = 4096
 
-_config = click.option(
-    "--config",
-    "source",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=f"Configuration that names the state directory. Default {paths.CONFIG_FILE}.",
-)
+_config = config_option("Configuration that names the state directory")
 _passphrase = click.option(
     "--passphrase-file",
     type=click.Path(path_type=Path),
@@ -39,7 +33,7 @@ _passphrase = click.option(
 @_passphrase
 @output_option
 @pass_target
-def backup(target: Target, file: Path, source: Path | None, encrypt: bool, passphrase_file: Path | None) -> None:
+def backup(target: Target, file: Path, config_file: Path | None, encrypt: bool, passphrase_file: Path | None) -> None:
     """Write this node's identity, state and configuration to FILE, while the daemon runs or not.
 
     FILE must not exist; only its owner can read it. Join tokens are not in it. Make another one after "dmssd rotate
@@ -48,9 +42,9 @@ def backup(target: Target, file: Path, source: Path | None, encrypt: bool, passp
     from dmssd.config.load import files, load
     from dmssd.driver.backup import collect, write_file
 
-    config = load(source)
-    main = source or Path(paths.CONFIG_FILE)
-    named = {"dmssd.toml" if path == main else f"conf.d/{path.name}": path for path in files(source)}
+    config = load(config_file)
+    main = config_file or Path(paths.CONFIG_FILE)
+    named = {"dmssd.toml" if path == main else f"conf.d/{path.name}": path for path in files(config_file)}
     found = collect(config.state, named)
     from dmssd.backupfile import encode
 
@@ -85,7 +79,7 @@ def backup(target: Target, file: Path, source: Path | None, encrypt: bool, passp
 def restore(
     target: Target,
     file: Path,
-    source: Path | None,
+    config_file: Path | None,
     force: bool,
     config_to: Path | None,
     passphrase_file: Path | None,
@@ -99,7 +93,7 @@ def restore(
     from dmssd.driver.backup import read_file, write_config
     from dmssd.driver.backup import restore as restore_state
 
-    state = load(source).state
+    state = load(config_file).state
     data = read_file(file)
     if is_sealed(data):
         data = unseal(data, _ask(passphrase_file, confirm=False))

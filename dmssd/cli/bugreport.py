@@ -7,7 +7,7 @@ import click
 
 from dmssd.cli.client import DaemonNotRunning
 from dmssd.cli.render import clean, table
-from dmssd.cli.target import Target, pass_target, shared_options
+from dmssd.cli.target import Target, config_option, pass_target, shared_options
 from dmssd.config import paths
 from sansio.errors import DmssdError
 
@@ -16,13 +16,7 @@ METRICS = "metrics"
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--config",
-    "source",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=f"The daemon's configuration. Default {paths.CONFIG_FILE}.",
-)
+@config_option("The daemon's configuration")
 @click.option(
     "--log",
     type=click.Path(path_type=Path),
@@ -31,7 +25,7 @@ METRICS = "metrics"
 )
 @shared_options
 @pass_target
-def bugreport(target: Target, file: Path | None, source: Path | None, log: Path | None) -> None:
+def bugreport(target: Target, file: Path | None, config_file: Path | None, log: Path | None) -> None:
     """Collect what a maintainer needs into FILE (a .tar.gz): versions, configuration, the daemon's answers, the kernel.
 
     Keys, tokens and passphrases are left out; names, addresses and routes are in it: look before you publish it. Run as
@@ -46,9 +40,9 @@ def bugreport(target: Target, file: Path | None, source: Path | None, log: Path 
     def ask(query: str) -> Any:
         return client.metrics() if query == METRICS else client.get(query)
 
-    state, examine = _surroundings(target, source)
+    state, examine = _surroundings(target, config_file)
     queries = (*(path.lstrip("/") for path in QUERIES), METRICS)
-    parts = collect(Sources(state, source, ask, queries, examine, log))
+    parts = collect(Sources(state, config_file, ask, queries, examine, log))
     chosen = file or Path(_usual_name())
     data = packed(parts)
     write_file(chosen, data)
@@ -71,7 +65,7 @@ def bugreport(target: Target, file: Path | None, source: Path | None, log: Path 
     target.show(answer, text)
 
 
-def _surroundings(target: Target, source: Path | None) -> tuple[Path, Any]:
+def _surroundings(target: Target, config_file: Path | None) -> tuple[Path, Any]:
     """The state directory, and the doctor; of the running daemon, or by the files where none runs."""
     from dmssd.config.load import load, parse
     from dmssd.driver.doctor import Patient, enter_namespace_of, examine
@@ -87,7 +81,7 @@ def _surroundings(target: Target, source: Path | None) -> tuple[Path, Any]:
         problem = refused
     if config is None:
         try:
-            config = load(source)
+            config = load(config_file)
         except DmssdError as refused:
             problem = refused
 

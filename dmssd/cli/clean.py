@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from dmssd.cli.render import clean as printable
-from dmssd.cli.target import Target, output_option, pass_target
+from dmssd.cli.target import Target, config_option, output_option, pass_target
 from dmssd.config import paths
 from sansio.errors import ConfigError
 
@@ -14,17 +14,11 @@ FAILED = 1
 
 
 @click.command()
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=f"Configuration that names the state directory. Default {paths.CONFIG_FILE}.",
-)
+@config_option("Configuration that names the state directory")
 @output_option
 @pass_target
 @click.pass_context
-def clean(context: click.Context, target: Target, file: Path | None) -> None:
+def clean(context: click.Context, target: Target, config_file: Path | None) -> None:
     """Take away what a stopped daemon left in the kernel: routes, addresses, the nftables table; put settings back.
 
     Forwarding for the mesh ends. Refused while the daemon runs: stop it first. Identity, state and configuration stay.
@@ -35,9 +29,9 @@ def clean(context: click.Context, target: Target, file: Path | None) -> None:
 
     unread = None
     try:
-        state = load(file).state
+        state = load(config_file).state
     except ConfigError as problem:
-        if file is not None:
+        if config_file is not None:
             raise
         state, unread = Path(paths.STATE_DIR), f"{problem}; {paths.STATE_DIR} is taken for the state directory"
     done = clean_kernel(state)

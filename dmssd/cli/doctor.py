@@ -6,23 +6,17 @@ import click
 
 from dmssd.cli.client import DaemonNotRunning
 from dmssd.cli.render import clean, table
-from dmssd.cli.target import Target, pass_target, shared_options
+from dmssd.cli.target import Target, config_option, pass_target, shared_options
 
 FAILED = 1
 
 
 @click.command()
-@click.option(
-    "--config",
-    "file",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Configuration to examine where no daemon runs; else the installed one.",
-)
+@config_option("Configuration to examine where no daemon runs")
 @shared_options
 @pass_target
 @click.pass_context
-def doctor(context: click.Context, target: Target, file: Path | None) -> None:
+def doctor(context: click.Context, target: Target, config_file: Path | None) -> None:
     """Examine the kernel, settings, links, permissions, and the other programs that manage the network here.
 
     Exit code 1 if any check fails; warnings alone are 0. Run as root to see everything.
@@ -35,7 +29,7 @@ def doctor(context: click.Context, target: Target, file: Path | None) -> None:
         status, config = client.get("status"), parse(client.get("config"))
         enter_namespace_of(client.path)
     except DaemonNotRunning:
-        status, config = None, load(file)
+        status, config = None, load(config_file)
     findings = examine(Patient(config, status))
     verdicts = [finding.verdict for finding in findings]
     verdict = next((one for one in (FAIL, WARN) if one in verdicts), OK)

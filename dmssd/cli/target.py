@@ -85,6 +85,12 @@ def shared_options(command: F) -> F:
     return command
 
 
+def config_option(said: str) -> Callable[[F], F]:
+    """Give a command ``--config`` (a parameter ``config_file``): ``said`` is what for."""
+    path = click.Path(path_type=Path)
+    return click.option("--config", "config_file", type=path, metavar="FILE", help=f"{said}; else {paths.CONFIG_FILE}.")
+
+
 def _lab_of(path: Path) -> str:
     return path.parent.parent.name
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from dmssd import __version__, backupfile
 from dmssd.backupfile import Backup
 from dmssd.driver import clock
-from dmssd.driver.disk import idle
+from dmssd.driver.disk import LOCK, idle
 from dmssd.driver.formats import FORMAT, FORMAT_KEY, RESTORING, format_of, newer
+from dmssd.driver.originals import IPV6_OPENED_KEY, ORIGINALS_KEY
 from dmssd.rules.rotation import IDENTITY_KEY
 from dmssd.secure import MEMBERSHIP_KEY
 from dmssd.security.certificate import own_certificate
@@ -31,7 +32,7 @@ from sansio.errors import RemoteProtocolError, StoreError
 READINGS_MAX = 20
 KEPT_MAX = 16
 ASIDE = "before-restore"
-_STAYS = ("lock", "originals", "ipv6-opened")  # of this process and of this machine's kernel
+_STAYS = (LOCK, ORIGINALS_KEY, IPV6_OPENED_KEY)  # of this process and of this machine's kernel
 
 
 @dataclass(frozen=True, slots=True)

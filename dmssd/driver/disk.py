@@ -16,7 +16,9 @@ from pathlib import Path
 from sansio.errors import StoreError
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_LOCK = "lock"
+LOCK = "lock"
+"""The file whose lock a daemon holds while it uses the directory, with its process id."""
+
 _TEMPORARY = ".new"
 
 
@@ -33,18 +35,17 @@ class Store:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
-            self._lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as problem:
             raise _refused(directory, "used as state directory", problem) from None
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            holder = _held_by_another(self._lock, directory)
+            if holder is not None:
+                hint = "stop that one, or set another state directory"
+                raise StoreError(f"{directory} is used by another dmssd (pid {holder}): {hint}")
+        except StoreError:
             os.close(self._lock)
-            if problem.errno not in (errno.EAGAIN, errno.EACCES):
-                raise _refused(directory, "locked", problem) from None
-            hint = f"{directory} is used by another dmssd (pid {holder}): stop that one, or set another state directory"
-            raise StoreError(hint) from None
+            raise
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
@@ -101,7 +102,7 @@ class Store:
             os.close(descriptor)
 
     def _path(self, key: str) -> Path:
-        if not _KEY.fullmatch(key) or key == _LOCK or key.endswith(_TEMPORARY):
+        if not _KEY.fullmatch(key) or key == LOCK or key.endswith(_TEMPORARY):
             raise StoreError(f"{key!r} cannot be a key: lower-case letters, digits, dot, dash and underscore only")
         return self.directory / key
 
@@ -115,7 +116,7 @@ def idle(directory: Path, *, make: bool = False) -> Iterator[None]:
     try:
         # Root comes here for the daemon's user, who must not have it take, or give him, another file by a link.
         flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if make else 0)
-        lock = os.open(directory / _LOCK, flags, 0o600)
+        lock = os.open(directory / LOCK, flags, 0o600)
         if make and os.geteuid() == 0 and os.fstat(lock).st_nlink == 1:
             owner = directory.stat()
             os.fchown(lock, owner.st_uid, owner.st_gid)
@@ -125,17 +126,24 @@ def idle(directory: Path, *, make: bool = False) -> Iterator[None]:
     except OSError as problem:
         raise _refused(directory, "locked", problem) from None
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            if problem.errno not in (errno.EAGAIN, errno.EACCES):
-                raise _refused(directory, "locked", problem) from None
-            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            hint = f"the daemon runs (pid {holder}) on {directory}: stop it first (systemctl stop dmssd.socket dmssd)"
-            raise StoreError(hint) from None
+        holder = _held_by_another(lock, directory)
+        if holder is not None:
+            hint = "stop it first (systemctl stop dmssd.socket dmssd)"
+            raise StoreError(f"the daemon runs (pid {holder}) on {directory}: {hint}")
         yield
     finally:
         os.close(lock)
+
+
+def _held_by_another(lock: int, directory: Path) -> str | None:
+    """Take the lock, and return ``None``; or, where a daemon has it, its process id."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as problem:
+        if problem.errno not in (errno.EAGAIN, errno.EACCES):
+            raise _refused(directory, "locked", problem) from None
+        return os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
+    return None
 
 
 def remove_key(directory: Path, key: str) -> None:

@@ -2,10 +2,10 @@
 
 *Expelling.* An ordinary member is expelled by the vote of one admin, an admin by the votes of two; in a mesh of three
 or fewer by one. An admin is who is known for one, or who a vote against it says is one: admissions may come later than
-votes. That the mesh is so small is said in the vote, with its members' names, and is refuted by any admission
-of somebody else that was made without knowledge of the vote. The last admin is never expelled. Of an expelled admin
-only those acts count (certificates, votes) that were known to those who expelled it: their votes name them. What an
-expelled admin signs later, or what it signs under an earlier sequence number, changes nothing.
+votes. That the mesh is so small is said in the vote, with its members' names, and is refuted by any admission of
+somebody else that was made without knowledge of the vote. The last admin is never expelled. Of an expelled admin only
+those acts count (certificates, votes) that were known to those who expelled it: their votes name them. What an expelled
+admin signs later, or what it signs under an earlier sequence number, changes nothing.
 
 *Resigning.* A member's vote upon itself is its resignation, as when its machine goes on under another key: it takes
 effect by itself, for an admin too unless it is the last, and what it names of its own acts goes on to count.

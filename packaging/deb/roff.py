@@ -8,8 +8,7 @@ _MARKED = re.compile(r"``(.+?)``|\*\*(.+?)\*\*|\*(\w[^*\n]*?)\*")
 
 def escaped(text: str) -> str:
     """Plain text: nothing in it is taken for a request, and each hyphen is one that can be copied."""
-    plain = text.replace("\\", "\\e").replace("-", "\\-").replace("\u00b5", "micro")
-    return re.sub(r"^([.'])", r"\\&\1", plain, flags=re.MULTILINE)
+    return _no_request(_plain(text))
 
 
 def marked(text: str) -> str:
@@ -18,8 +17,15 @@ def marked(text: str) -> str:
     def shown(match: re.Match[str]) -> str:
         return f"\\fB{match[1] or match[2]}\\fP" if match[1] or match[2] else f"\\fI{match[3]}\\fP"
 
-    plain = text.replace("\\", "\\e").replace("-", "\\-").replace("\u00b5", "micro")
-    return re.sub(r"^([.'])", r"\\&\1", _MARKED.sub(shown, plain), flags=re.MULTILINE)
+    return _no_request(_MARKED.sub(shown, _plain(text)))
+
+
+def _plain(text: str) -> str:
+    return text.replace("\\", "\\e").replace("-", "\\-").replace("\u00b5", "micro")
+
+
+def _no_request(text: str) -> str:
+    return re.sub(r"^([.'])", r"\\&\1", text, flags=re.MULTILINE)
 
 
 def paragraphs(text: str) -> str:
